@@ -1,0 +1,2 @@
+-- CreateIndex
+CREATE INDEX CONCURRENTLY "appointments_clinicianId_startsAt_idx" ON "appointments"("clinicianId", "startsAt");
