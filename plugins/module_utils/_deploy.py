@@ -1,0 +1,130 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""One deploy from end to end: look, lock, look again, run an engine, look, judge."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+import uuid
+
+from ansible_collections.pgops.migrations.plugins.module_utils import _engine_direct, _engine_prisma
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._evidence import next_xid
+from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder
+from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
+from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
+from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, plan
+from ansible_collections.pgops.migrations.plugins.module_utils._project import Project
+from ansible_collections.pgops.migrations.plugins.module_utils._sql import statements_alone
+from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
+from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+
+SETTINGS = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+
+
+def deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """Apply the pending migrations of a target.
+
+    :param params: the options of migration_deploy.
+    :returns: the module's result.
+    :raises MigrationError: with the state that was observed.
+    """
+    project, folder = project_of(params)
+    if target.pooled:
+        raise MigrationError("the URL says pgbouncer=true", code="POOLER")
+    found = survey(target, project, folder)
+    try:
+        names = _plan(found, params)
+    except MigrationError as error:
+        # A run of ours that is at work is waited for like any other holder of the lock.
+        if error.code != "MIGRATION_RUNNING" or check_mode:
+            raise
+        names = None
+    if names == []:
+        return _result(found, found, [], params, 0.0)
+    # What cannot be repaired by waiting is said before anything waits, and in check mode, too.
+    _demand_writable(target)
+    if params["engine"] == "prisma":
+        _engine_prisma.check_literal_url(project, target)
+        _engine_prisma.command(project, params.get("deploy_command"), params.get("schema_file"))
+    if check_mode and names:
+        return dict(_result(found, found, names, params, 0.0), applied=[], would_apply=names)
+    with run_lock(target, params["maintenance_db"], params["run_id"], params["lock_wait"]):
+        found = survey(target, project, folder)
+        names = _plan(found, params)
+        if not names:
+            return _result(found, found, [], params, 0.0)
+        return _run(target, project, folder, found, names, params)
+
+
+def _plan(found: Survey, params: t.Mapping[str, t.Any]) -> list[str]:
+    try:
+        return plan(found.report, params.get("up_to"), params.get("expected"), params.get("allow") or ())
+    except MigrationError as error:
+        error.facts = dict(found.as_dict(), **error.facts)
+        raise
+
+
+def _demand_writable(target: Target) -> None:
+    with connection(target) as conn:
+        demand_writable(identify(conn))
+
+
+def _run(target: Target, project: Project, folder: Folder, before: Survey, names: list[str], params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    settings = {name: str(params[name]) for name in SETTINGS if params.get(name)}
+    # Told apart from every other session by this name, also from an earlier run's.
+    application_name = "pgops-deploy %s" % (params["run_id"] or uuid.uuid4().hex[:12])
+    with connection(target) as conn:
+        start_xid = next_xid(conn)
+    started = time.monotonic()
+    output = ""
+    if params["engine"] == "direct":
+        files = folder.by_name()
+        failure: Failure | None = _engine_direct.deploy(target, [files[name] for name in names], settings, application_name, params["lock_wait"])
+    else:
+        failure, output = _engine_prisma.deploy(
+            target, project, planned=names, pending=before.report.pending, options=params, settings=settings, application_name=application_name
+        )
+    seconds = round(time.monotonic() - started, 3)
+    after = survey(target, project, folder, start_xid)
+    state = dict(after.as_dict(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
+    applied = assess(before.report, after.report, names, failure, state)
+    result = _result(before, after, applied, params, seconds)
+    result["output"] = output
+    if failure is not None:
+        result["warnings"].append("the deploy command complained although the ledger holds all that was planned: %s" % failure.message)
+    return result
+
+
+def _result(before: Survey, after: Survey, names: t.Sequence[str], params: t.Mapping[str, t.Any], seconds: float) -> dict[str, t.Any]:
+    """The module's result: the state after, and what was (or in check mode would be) applied."""
+    durations = {verdict.name: verdict.seconds for verdict in after.report.verdicts}
+    files = after.folder.by_name()
+    return dict(
+        after.as_dict(),
+        changed=bool(names),
+        engine=params["engine"],
+        applied=[{"name": name, "seconds": durations.get(name)} for name in names],
+        status_before=before.report.status,
+        ledger_head_before=before.report.ledger_head,
+        seconds=seconds,
+        output="",
+        warnings=list(after.project.warnings) + list(after.report.warnings) + _direct_warnings(names, files, params),
+        diff=[{"before_header": name, "after_header": "%s/migration.sql" % name, "before": "", "after": files[name].sql or ""} for name in names],
+    )
+
+
+def _direct_warnings(names: t.Sequence[str], files: t.Mapping[str, t.Any], params: t.Mapping[str, t.Any]) -> list[str]:
+    if params["engine"] != "direct":
+        return []
+    split = [name for name in names if statements_alone(files[name].sql or "")]
+    return ["%s is not atomic: it holds a statement that cannot run in a transaction, so it is run statement by statement" % name for name in split]
+
+
+__all__ = ("deploy",)

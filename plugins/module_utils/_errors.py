@@ -1,0 +1,157 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""The one error type of the collection, and the register of its codes.
+
+A code is part of the public interface: operators grep for it, playbooks branch on
+it, docs/errors.md explains it. Codes are added, never renamed.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+#: code -> (what it means, the next thing to do). Placeholders are not used: a next
+#: step that needs a name is given by the place that raises the error.
+CODES: dict[str, tuple[str, str]] = {
+    # --- input -----------------------------------------------------------------
+    "URL_INVALID": (
+        "the database URL cannot be read",
+        "write it as postgresql://user:password@host:5432/database, every special character of the password percent-encoded (@ is %40)",
+    ),
+    "URL_NOT_DIRECT": (
+        "the URL names a proxy and not a PostgreSQL server",
+        "use the direct postgresql:// URL of the database",
+    ),
+    "CONNECTION_OPTIONS": (
+        "the connection options contradict each other or name no database",
+        "give database_url, or login_db with login_host/login_user/login_password",
+    ),
+    "NAME_UNUSABLE": (
+        "a name cannot be used for a database, a schema or a file",
+        "choose a name of 1 to 63 bytes without control characters",
+    ),
+    "OPTION_INVALID": ("an option has a value that cannot work", "correct the option named in the message"),
+    # --- reaching the server ---------------------------------------------------
+    "SERVER_UNREACHABLE": (
+        "no PostgreSQL server answers at this address",
+        "check host, port, firewall and that the server runs: pg_isready -h HOST -p PORT",
+    ),
+    "AUTH_FAILED": ("the server refused the user or the password", "check user and password, and the server's pg_hba.conf"),
+    "DATABASE_MISSING": (
+        "the database does not exist; prisma migrate deploy would create it, this collection does not",
+        "check the name in the URL; list the databases with: psql -l",
+    ),
+    "TOO_MANY_CONNECTIONS": ("the server has no free connection slot", "close idle connections or stop the application's pool, then run again"),
+    "TLS_FAILED": ("the encrypted connection could not be made as demanded", "check ssl_mode, ca_cert and the server's certificate"),
+    "CONNECTION_LOST": ("the connection to the server ended in the middle of the work", "check that the server runs, then run again; the state is read anew"),
+    "PERMISSION_DENIED": ("the role lacks a right that the step needs", "grant the right named in the message, or connect as the owner of the database"),
+    "MAINTENANCE_DB_UNREACHABLE": (
+        "the maintenance database cannot be reached, so the lock that keeps two runs apart cannot be taken",
+        "set maintenance_db to a database on the same server that this role may connect to",
+    ),
+    "NOT_PRIMARY": ("the server is a standby or the database is read-only", "connect to the primary"),
+    "WRONG_TARGET": ("this is not the server or database that was expected", "check the inventory: the URL points elsewhere"),
+    "SERVER_TOO_OLD": ("the server is older than PostgreSQL 14", "use PostgreSQL 14 or newer"),
+    "SQL_ERROR": ("a statement failed on the server", "read the server's message and SQLSTATE"),
+    # --- the project folder ----------------------------------------------------
+    "PROJECT_MISSING": ("the project folder does not exist or cannot be read", "set app_dir to the folder with package.json and prisma/"),
+    "MIGRATIONS_DIR_MISSING": (
+        "there is no migrations folder where the Prisma CLI would look",
+        "set migrations_dir, or app_dir to the folder with prisma/schema.prisma",
+    ),
+    "NOT_A_MIGRATIONS_DIR": ("the folder holds no Prisma migration", "set migrations_dir to the folder whose subfolders hold migration.sql"),
+    "PROVIDER_MISMATCH": ("migration_lock.toml does not name postgresql the way Prisma reads it", 'write the line: provider = "postgresql"'),
+    "MIGRATION_FILE_MISSING": ("a migration folder has no migration.sql", "restore the file or remove the empty folder"),
+    # --- the ledger --------------------------------------------------------------
+    "SCHEMA_MISSING": ("the schema of the URL does not exist", "check the schema parameter of the URL"),
+    "LEDGER_UNREADABLE": ("the table _prisma_migrations exists but this role may not read it", "grant SELECT on _prisma_migrations to the role"),
+    "LEDGER_MALFORMED": ("the table _prisma_migrations has not the columns that Prisma writes", "look at the table: another tool may have made it"),
+    "UNFINISHED_MIGRATION": (
+        "a migration is recorded as started and not finished; Prisma refuses to deploy (P3009)",
+        "look at the sub-state that migration_info reports, then resolve it; do not retry blindly",
+    ),
+    "MIGRATION_RUNNING": ("another session is applying a migration now", "wait for it to end; its pid is in the result"),
+    "HISTORY_DIVERGED": (
+        "the ledger and the migrations folder disagree (edited, missing or out of order)",
+        "check out the revision that was deployed, or allow it by name in migrate_deploy_allow",
+    ),
+    "POOLER": ("a connection pooler stands between this host and the server; locks and settings of a session do not survive it", "use the direct URL of the database, not that of the pooler"),
+    "UNMANAGED_DATABASE": ("the schema has tables but no ledger; Prisma refuses to deploy (P3005)", "baseline it first: prisma migrate resolve --applied NAME"),
+    "LEDGER_MOVED": ("the ledger changed between the check and the deploy", "run the playbook again: it reads the new state"),
+    "UNKNOWN_MIGRATION": ("a migration that was named does not exist in the folder", "check the name; migration_info lists them"),
+    # --- deploying ---------------------------------------------------------------
+    "LOCKED": ("another run holds the lock of this database", "wait for the run named in the message to end"),
+    "PRISMA_NOT_FOUND": ("the Prisma CLI of the project is not installed", "run npm ci in the project folder, or set engine: direct"),
+    "DEPLOY_COMMAND_FAILED": ("the deploy command failed before it changed the ledger", "read its output in the result"),
+    "DEPLOY_TIMEOUT": ("the deploy command took longer than allowed and was ended", "raise timeout, or look what it waited for"),
+    "MIGRATION_FAILED": ("a migration failed; the state after it is in the result", "read error and state; roll back or resolve"),
+    "MIGRATION_FAILED_CLEAN": ("a migration failed and left nothing behind", "mend the cause, mark it rolled back (prisma migrate resolve --rolled-back NAME), deploy again"),
+    "MIGRATION_FAILED_PARTIAL": ("a migration failed half applied", "restore the restore point of this run: rollback.yml"),
+    "DEPLOY_INCOMPLETE": (
+        "the deploy command ended without an error, but the ledger does not hold exactly the expected migrations",
+        "check that the project's configuration reads the URL from the environment and finds the migrations folder",
+    ),
+    "LOCK_TIMEOUT": ("a statement waited longer than lock_timeout for a lock", "find the blocker (it is in the result where it was seen) and run again"),
+    "STATEMENT_TIMEOUT": ("a statement ran longer than statement_timeout", "raise statement_timeout or split the migration"),
+    # --- restore points ------------------------------------------------------------
+    "PROGRAM_MISSING": ("a PostgreSQL client program was not found", "install the PostgreSQL client programs or set pg_bin_dir"),
+    "CLIENT_TOO_OLD": ("the client program is older than the server", "install client programs at least as new as the server, or set pg_bin_dir"),
+    "BACKUP_DIR_UNSAFE": ("the backup folder is not a private folder of this user", "use a folder with mode 0700 that this user owns"),
+    "BACKUP_FAILED": ("the backup did not come to its end; nothing was deployed", "read the program's message"),
+    "DISK_FULL": ("there is not enough room", "free space at the place named in the message"),
+    "BACKUP_NOT_FOUND": ("there is no restore point here", "list the restore points, or set restore_point"),
+    "BACKUP_FORMAT": ("this is no restore point of this collection, or its manifest cannot be read", "choose a restore point that backup.yml made"),
+    "BACKUP_CORRUPT": ("a file of the restore point is not what its manifest says", "do not use it; choose another restore point"),
+    "BACKUP_FOREIGN": ("the restore point belongs to another database or server", "choose a restore point of this database"),
+    "VERSION_MISMATCH": ("the archive was written by a newer PostgreSQL than can be read here", "use client programs and a server at least as new as the archive"),
+    "RESTORE_PREREQUISITE": ("something that the archive needs is not on this server", "create what is named in the message, then run again"),
+    "RESTORE_FAILED": ("the restore into the staging database failed; the live database was not touched", "read the program's message"),
+    "FINGERPRINT_DISTURBED": ("a table was rewritten (TRUNCATE, ALTER TABLE, VACUUM FULL) while it was read", "run again when nobody changes the schema"),
+    "FINGERPRINT_MISMATCH": ("what was restored is not what was backed up; the live database was not touched", "look at the differences in the result"),
+    "SWAP_REFUSED": ("the database cannot be swapped now; nothing was changed", "remove the obstacle named in the message"),
+    "SWAP_FAILED": ("the swap did not happen; the live database was not touched", "end the sessions named in the result and run again"),
+    "SESSIONS_REMAIN": ("a session of a migration is still alive", "wait for it to end or end it, then run again"),
+    "CONFIRMATION_MISSING": ("a destructive step was not confirmed", "type the confirmation that the message shows"),
+    "DATA_LOSS": ("rows or objects are gone or changed that no migration explains", "look at the findings; roll back if they are real"),
+    "CHECK_FAILED": ("a check after the deploy failed", "look at the failed checks in the report"),
+    # --- the run -------------------------------------------------------------------
+    "TARGETS_EMPTY": ("no target matches", "check migration_targets and --limit against: ansible-inventory --graph"),
+    "RECORD_UNWRITABLE": ("the run record cannot be written", "check the folder named in the message"),
+    "PSYCOPG2_MISSING": ("psycopg2 is not installed for this Python", "install psycopg2-binary for the interpreter named in the message"),
+    "INTERNAL": ("the collection made a mistake", "report it with the output of -vvv"),
+}
+
+
+class MigrationError(Exception):
+    """A failure that an operator can act on.
+
+    :param msg: one sentence: what is wrong, with the names of the things concerned.
+    :param code: a key of :data:`CODES`.
+    :param next_step: what to type or do next; defaults to the code's own.
+    :param facts: the state that was observed; returned with the failure. No secrets.
+    """
+
+    def __init__(self, msg: str, *, code: str, next_step: str | None = None, **facts: t.Any) -> None:
+        if code not in CODES:
+            raise KeyError("unregistered error code %s" % code)
+        super().__init__(msg)
+        self.msg = msg
+        self.code = code
+        self.next_step = next_step or CODES[code][1]
+        self.facts = facts
+
+    def result(self) -> dict[str, t.Any]:
+        """The failure as module result: C(msg) is the one line that an operator reads."""
+        return dict(
+            self.facts,
+            code=self.code,
+            next_step=self.next_step,
+            msg="%s: %s. Next: %s." % (self.code, self.msg.rstrip("."), self.next_step.rstrip(".")),
+        )
+
+
+__all__ = ("CODES", "MigrationError")
