@@ -17,7 +17,7 @@ import typing as t
 
 import psycopg2
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import BackupOptions, backup
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._restore import RestoreOptions, restore
@@ -31,7 +31,8 @@ CREATE INDEX notes_author ON notes (author);
 CREATE VIEW loud AS SELECT upper(body) AS body FROM notes;
 CREATE FUNCTION double(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i * 2';
 CREATE TABLE keyless (a int, b text);
-INSERT INTO users (name, mood, about, born, photo) SELECT 'user ' || g, 'tired', jsonb_build_object('n', g), '2000-01-01', decode('00ff', 'hex') FROM generate_series(1, 500) g;
+INSERT INTO users (name, mood, about, born, photo)
+    SELECT 'user ' || g, 'tired', jsonb_build_object('n', g), '2000-01-01', decode('00ff', 'hex') FROM generate_series(1, 500) g;
 INSERT INTO notes (author, body) SELECT 1 + g % 500, repeat('x', g % 50) FROM generate_series(1, 2000) g;
 INSERT INTO keyless SELECT 1, 'twice' FROM generate_series(1, 2);
 """
@@ -161,20 +162,20 @@ class Writers:
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(count)]
 
     def _run(self, number: int) -> None:
-        conn, step, last = None, 0, time.monotonic()
+        conn: t.Any = None
+        step, last = 0, time.monotonic()
         while not self._stop.is_set():
             key = "%d-%d" % (number, step)
             step += 1
             try:
                 if conn is None or conn.closed:
-                    conn = psycopg2.connect(**self.target.conninfo())
-                    conn.autocommit = True
+                    conn = connect(self.target)
                 with conn.cursor() as cursor:
                     cursor.execute("INSERT INTO %s VALUES (%%s)" % self.table, (key,))
                 self.acked[number].add(key)
                 self.gaps[number] = max(self.gaps[number], time.monotonic() - last)
                 last = time.monotonic()
-            except psycopg2.Error as error:
+            except (MigrationError, psycopg2.Error) as error:
                 self.errors.append(str(error))
                 if conn is not None:
                     conn.close()

@@ -1,0 +1,253 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""Fingerprints: the schema, and per table row count and content hash, at one moment.
+
+Not part of a fingerprint: what an extension owns (its tables too), rows of foreign and
+temporary tables, the rows of materialized views, roles, the database's own properties.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils import _catalog
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, execute, psycopg2, row, rows, sql
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import (
+    PINNED,
+    Column,
+    Table,
+    count_statement,
+    hash_statement,
+    hash_text,
+)
+
+FORMAT = 1
+LEVELS = ("schema", "counts", "full")
+#: After so many tables their locks are given back, for a server has room for few thousand.
+_BATCH = 500
+_SAVEPOINT = "pgops_fingerprint"
+
+_TABLES = """
+WITH RECURSIVE parent(oid, label, depth) AS (
+    SELECT i.inhrelid, i.inhparent, 1 FROM pg_inherits i
+    UNION ALL
+    SELECT p.oid, i.inhparent, p.depth + 1 FROM parent p JOIN pg_inherits i ON i.inhrelid = p.label
+)
+SELECT c.oid::bigint, n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname),
+       COALESCE((SELECT array_agg(format('%I.%I', pn.nspname, pc.relname) ORDER BY p.depth, pn.nspname, pc.relname)
+                   FROM parent p JOIN pg_class pc ON pc.oid = p.label JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+                  WHERE p.oid = c.oid), '{}')
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp_)'
+   AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
+   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+"""
+# A domain is followed down to the type it is made of. Columns that are computed when they
+# are read (PostgreSQL 18) are no content.
+_COLUMNS = """
+WITH RECURSIVE base(oid, target) AS (
+    SELECT oid, oid FROM pg_type WHERE typtype <> 'd'
+    UNION ALL
+    SELECT y.oid, b.target FROM pg_type y JOIN base b ON y.typbasetype = b.oid WHERE y.typtype = 'd'
+)
+SELECT a.attrelid::bigint, a.attname::text, tn.nspname::text, y.typname::text, fn.nspname::text, f.proname::text
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r' AND c.relpersistence <> 't'
+  JOIN base b ON b.oid = a.atttypid JOIN pg_type y ON y.oid = b.target JOIN pg_namespace tn ON tn.oid = y.typnamespace
+  JOIN pg_proc f ON f.oid = y.typoutput JOIN pg_namespace fn ON fn.oid = f.pronamespace
+ WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v' AND c.relnamespace <> 'pg_catalog'::regnamespace
+"""
+_SEQUENCES = """
+SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp_)'
+   AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
+   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+ ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+"""
+# In pieces of 1 MiB, as a large object may be larger than a value can be; not from
+# pg_largeobject itself, which only a superuser may read and which leaves out holes.
+_LARGE_OBJECTS = """
+SELECT count(DISTINCT m.oid),
+       COALESCE(sum(hashint4extended(0, hash_record_extended(ROW(m.oid, p.number, p.data), 0))), 0)
+  FROM pg_largeobject_metadata m
+ CROSS JOIN LATERAL (
+    WITH RECURSIVE piece(number, data) AS (
+        SELECT 0, lo_get(m.oid, 0, 1048576)
+        UNION ALL
+        SELECT number + 1, lo_get(m.oid, (number + 1)::bigint * 1048576, 1048576) FROM piece WHERE octet_length(data) = 1048576
+    ) SELECT number, data FROM piece) p
+"""
+
+
+def take(
+    conn: t.Any,
+    level: str = "full",
+    snapshot: str | None = None,
+    columns_from: t.Mapping[str, t.Any] | None = None,
+    skip_tables: t.Collection[str] = (),
+) -> dict[str, t.Any]:
+    """The fingerprint of the connected database, as plain values that JSON can hold.
+
+    Everything is read in one transaction that sees one moment and writes nothing. Only
+    sequences stand outside of it, as they do for pg_dump: they show their value of now.
+
+    :param conn: an autocommit connection, or one inside a REPEATABLE READ transaction,
+        which is left as it was found.
+    :param level: C(schema), C(counts) (and rows of each table), or C(full) (and content).
+    :param snapshot: the id of an exported snapshot to see the database by.
+    :param columns_from: an earlier fingerprint: a table that it has is hashed over the
+        columns it had then, so that an added column is no change of content.
+    :param skip_tables: tables, quoted as the server does, whose rows are not looked at.
+    :raises MigrationError: ``PERMISSION_DENIED`` with the table, also when row level
+        security would hide rows; ``FINGERPRINT_DISTURBED``; ``SQL_ERROR``.
+    """
+    if level not in LEVELS:
+        raise MigrationError("level %r is none of %s" % (level, ", ".join(LEVELS)), code="OPTION_INVALID")
+    earlier = (columns_from or {}).get("tables") or {}
+    with _moment(conn, snapshot):
+        with _reading("the catalogue"):
+            about = row(
+                conn,
+                "SELECT current_database()::text, current_setting('server_version_num')::int,"
+                " to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+            )
+            objects = _catalog.objects(conn)
+        if about is None or about[1] < 140000:
+            raise MigrationError("the server is older than PostgreSQL 14", code="SERVER_TOO_OLD")
+        found: dict[str, t.Any] = {
+            "format": FORMAT,
+            "level": level,
+            "database": about[0],
+            "server_version_num": about[1],
+            "taken_at": about[2],
+            "schema": {"digest": _catalog.digest(objects), "objects": objects},
+            "tables": {},
+            "skipped": sorted(skip_tables),
+            "sequences": {},
+            "large_objects": {"count": None, "hash": None},
+        }
+        if level != "schema":
+            found["tables"] = _take_tables(conn, level, earlier, frozenset(skip_tables))
+            found["sequences"] = _take_sequences(conn)
+            found["large_objects"] = _take_large_objects(conn, level)
+    found["digest"] = digest(found)
+    return found
+
+
+def digest(fingerprint: t.Mapping[str, t.Any]) -> str:
+    """One word for all of a fingerprint but where and when it was taken."""
+    core = {name: fingerprint[name] for name in ("format", "level", "tables", "skipped", "sequences", "large_objects")}
+    core["schema"] = fingerprint["schema"]["digest"]
+    return hashlib.sha256(json.dumps(core, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skipped: frozenset[str]) -> dict[str, t.Any]:
+    with _reading("the catalogue"):
+        tables = _tables(conn)
+    result: dict[str, t.Any] = {}
+    for number, table in enumerate(tables):
+        if table.label in skipped:
+            continue
+        columns = list(table.columns)
+        if table.label in earlier:
+            wanted = frozenset(earlier[table.label].get("columns") or ())
+            columns = [column for column in columns if column.name in wanted]
+        statement = hash_statement(table, columns) if level == "full" else count_statement(table)
+        with _reading("table %s" % table.label, table=table.label):
+            values = row(conn, statement)
+        if values is None or not values[2]:
+            raise MigrationError("table %s was rewritten while its fingerprint was taken" % table.label, code="FINGERPRINT_DISTURBED", table=table.label)
+        entry: dict[str, t.Any] = {
+            "rows": int(values[0]),
+            "hash": hash_text(values[1]) if level == "full" else None,
+            "columns": sorted(column.name for column in columns),
+        }
+        if table.parents:
+            entry["parents"] = list(table.parents)
+        result[table.label] = entry
+        if number % _BATCH == _BATCH - 1:
+            execute(conn, "ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+    return result
+
+
+def _tables(conn: t.Any) -> list[Table]:
+    columns: dict[int, list[Column]] = {}
+    for oid, name, type_schema, type_name, output_schema, output_name in rows(conn, _COLUMNS):
+        columns.setdefault(oid, []).append(Column(name, type_schema, type_name, (output_schema, output_name)))
+    return [
+        Table(oid, schema, name, label, tuple(dict.fromkeys(parents)), tuple(columns.get(oid, ()))) for oid, schema, name, label, parents in rows(conn, _TABLES)
+    ]
+
+
+def _take_sequences(conn: t.Any) -> dict[str, t.Any]:
+    with _reading("the catalogue"):
+        names = rows(conn, _SEQUENCES)
+    result: dict[str, t.Any] = {}
+    for start in range(0, len(names), _BATCH):
+        batch = names[start : start + _BATCH]
+        parts = [
+            sql.SQL("SELECT {}::text, last_value, is_called FROM {}").format(sql.Literal(label), sql.Identifier(schema, name)) for schema, name, label in batch
+        ]
+        with _reading("the sequences"):
+            for label, last_value, is_called in rows(conn, sql.SQL(" UNION ALL ").join(parts)):
+                result[label] = {"last_value": last_value, "is_called": is_called}
+        execute(conn, "ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+    return result
+
+
+def _take_large_objects(conn: t.Any, level: str) -> dict[str, t.Any]:
+    with _reading("the large objects"):
+        if level != "full":
+            return {"count": (row(conn, "SELECT count(*) FROM pg_largeobject_metadata") or (0,))[0], "hash": None}
+        count, total = row(conn, _LARGE_OBJECTS) or (0, 0)
+        return {"count": count, "hash": hash_text(total)}
+
+
+@contextlib.contextmanager
+def _moment(conn: t.Any, snapshot: str | None) -> t.Iterator[None]:
+    """One read-only transaction with all settings pinned; nothing of it remains."""
+    inside = conn.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE
+    if inside and snapshot:
+        raise MigrationError("a connection inside a transaction cannot take up a snapshot", code="INTERNAL")
+    with _reading("the snapshot"):
+        if not inside:
+            execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        elif (row(conn, "SELECT current_setting('transaction_isolation')") or ("",))[0] not in ("repeatable read", "serializable"):
+            raise MigrationError("the transaction of the connection does not see one moment only", code="INTERNAL")
+    try:
+        with _reading("the snapshot"):
+            if snapshot:
+                execute(conn, "SET TRANSACTION SNAPSHOT %s", (snapshot,))
+            # Two of them: the outer one takes the settings back, the inner one the locks.
+            execute(conn, "SAVEPOINT %s_settings" % _SAVEPOINT)
+            for name, value in PINNED.items():
+                row(conn, "SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
+            execute(conn, "SAVEPOINT %s" % _SAVEPOINT)
+        yield
+    finally:
+        with contextlib.suppress(psycopg2.Error):
+            execute(conn, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}_settings; RELEASE SAVEPOINT {_SAVEPOINT}_settings" if inside else "ROLLBACK")
+
+
+@contextlib.contextmanager
+def _reading(what: str, **facts: t.Any) -> t.Iterator[None]:
+    """The server's refusal, with the name of what was being read."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        code = code_for_sqlstate(error.pgcode) if error.pgcode else "CONNECTION_LOST" if isinstance(error, psycopg2.OperationalError) else "SQL_ERROR"
+        text = getattr(error.diag, "message_primary", None) or str(error)
+        raise MigrationError("cannot take the fingerprint of %s: %s" % (what, " ".join(text.split())), code=code, sqlstate=error.pgcode, **facts) from None
+
+
+__all__ = ("FORMAT", "LEVELS", "digest", "take")
