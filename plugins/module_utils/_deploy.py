@@ -33,8 +33,17 @@ def deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> d
 
     :param params: the options of migration_deploy.
     :returns: the module's result.
-    :raises MigrationError: with the state that was observed.
+    :raises MigrationError: with the state that was observed, and C(touched): whether the
+        deploy had begun, so that the database may be changed.
     """
+    try:
+        return _deploy(target, params, check_mode)
+    except MigrationError as error:
+        error.facts.setdefault("touched", False)
+        raise
+
+
+def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
     project, folder = project_of(params)
     if target.pooled:
         raise MigrationError("the URL says pgbouncer=true", code="POOLER")
@@ -84,17 +93,22 @@ def _run(target: Target, project: Project, folder: Folder, before: Survey, names
         start_xid = next_xid(conn)
     started = time.monotonic()
     output = ""
-    if params["engine"] == "direct":
-        files = folder.by_name()
-        failure: Failure | None = _engine_direct.deploy(target, [files[name] for name in names], settings, application_name, params["lock_wait"])
-    else:
-        failure, output = _engine_prisma.deploy(
-            target, project, planned=names, pending=before.report.pending, options=params, settings=settings, application_name=application_name
-        )
-    seconds = round(time.monotonic() - started, 3)
-    after = survey(target, project, folder, start_xid)
-    state = dict(after.as_dict(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
-    applied = assess(before.report, after.report, names, failure, state)
+    try:
+        if params["engine"] == "direct":
+            files = folder.by_name()
+            failure: Failure | None = _engine_direct.deploy(target, [files[name] for name in names], settings, application_name, params["lock_wait"])
+        else:
+            failure, output = _engine_prisma.deploy(
+                target, project, planned=names, pending=before.report.pending, options=params, settings=settings, application_name=application_name
+            )
+        seconds = round(time.monotonic() - started, 3)
+        after = survey(target, project, folder, start_xid)
+        state = dict(after.as_dict(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
+        applied = assess(before.report, after.report, names, failure, state)
+    except MigrationError as error:
+        # Who never got the lock has touched nothing; else what was seen decides, and what was not seen counts as touched.
+        error.facts["touched"] = error.code != "LOCKED" and bool(error.facts.get("changed", True))
+        raise
     result = _result(before, after, applied, params, seconds)
     result["output"] = output
     if failure is not None:

@@ -30,6 +30,8 @@ def run(module: AnsibleModule, work: t.Callable[[Target], dict[str, t.Any]]) -> 
         # Ansible masks the URL as a whole; a program that prints a part of it must not leak either.
         module.no_log_values.update(target.secrets())
         result = work(target)
+        for warning in result.pop("warnings", ()):
+            module.warn(warning)
     except MigrationError as error:
         module.fail_json(**error.result())
     except psycopg2.Error as error:

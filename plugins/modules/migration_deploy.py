@@ -193,6 +193,10 @@ failed_migration:
     logs:
       description: What was written to the ledger.
       type: str
+touched:
+  description: Whether the deploy began and may have changed the database. Where it is false, there is nothing to roll back.
+  returned: failure
+  type: bool
 evidence:
   description: What the state was decided from, per unfinished migration.
   returned: always
