@@ -26,6 +26,7 @@ os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target  # noqa: E402
 from support.modules import ModuleRunner  # noqa: E402
 from support.prisma import PrismaProject, node_problem  # noqa: E402
+
 from tools.pgserver import Cluster  # noqa: E402
 
 # The module's own arguments, as a test passes them for a target.

@@ -19,7 +19,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._evidence import 
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
-from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, plan
+from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, plan, with_seconds
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import statements_alone
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
@@ -76,7 +76,7 @@ def _plan(found: Survey, params: t.Mapping[str, t.Any]) -> list[str]:
     try:
         return plan(found.report, params.get("up_to"), params.get("expected"), params.get("allow") or ())
     except MigrationError as error:
-        error.facts = dict(found.as_dict(), **error.facts)
+        error.facts = dict(found.brief(), **error.facts)
         raise
 
 
@@ -103,7 +103,7 @@ def _run(target: Target, project: Project, folder: Folder, before: Survey, names
             )
         seconds = round(time.monotonic() - started, 3)
         after = survey(target, project, folder, start_xid)
-        state = dict(after.as_dict(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
+        state = dict(after.brief(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
         applied = assess(before.report, after.report, names, failure, state)
     except MigrationError as error:
         # Who never got the lock has touched nothing; else what was seen decides, and what was not seen counts as touched.
@@ -118,13 +118,12 @@ def _run(target: Target, project: Project, folder: Folder, before: Survey, names
 
 def _result(before: Survey, after: Survey, names: t.Sequence[str], params: t.Mapping[str, t.Any], seconds: float) -> dict[str, t.Any]:
     """The module's result: the state after, and what was (or in check mode would be) applied."""
-    durations = {verdict.name: verdict.seconds for verdict in after.report.verdicts}
     files = after.folder.by_name()
     return dict(
         after.as_dict(),
         changed=bool(names),
         engine=params["engine"],
-        applied=[{"name": name, "seconds": durations.get(name)} for name in names],
+        applied=with_seconds(names, after.report),
         status_before=before.report.status,
         ledger_head_before=before.report.ledger_head,
         seconds=seconds,

@@ -91,6 +91,12 @@ def applied_between(before: Report, after: Report) -> list[str]:
     return [name for name in after.named(APPLIED) if name not in had]
 
 
+def with_seconds(names: t.Sequence[str], report: Report) -> list[dict[str, t.Any]]:
+    """Names with their durations, as modules return them."""
+    seconds = {verdict.name: verdict.seconds for verdict in report.verdicts}
+    return [{"name": name, "seconds": seconds.get(name)} for name in names]
+
+
 def assess(before: Report, after: Report, planned: t.Sequence[str], failure: Failure | None, state: t.Mapping[str, t.Any]) -> list[str]:
     """The names that were applied, when they are exactly the planned ones.
 
@@ -100,9 +106,11 @@ def assess(before: Report, after: Report, planned: t.Sequence[str], failure: Fai
     :raises MigrationError: a migration failed, or the ledger is not as planned.
     """
     applied = applied_between(before, after)
-    facts: dict[str, t.Any] = dict(state, applied=applied, planned=list(planned), changed=bool(applied) or after != before)
+    facts: dict[str, t.Any] = dict(state, applied=with_seconds(applied, after), planned=list(planned), changed=bool(applied) or after != before)
     broken = next((v for v in after.verdicts if v.verdict == UNFINISHED), None)
     if broken is not None:
+        # The ledger's log says what the command printed, and says it shorter.
+        facts.pop("output", None)
         raise _failed(broken.name, broken.substate or "unknown", broken.row.logs if broken.row else None, failure, facts)
     if applied == list(planned):
         return applied
@@ -119,7 +127,7 @@ def _failed(name: str, substate: str, logs: str | None, failure: Failure | None,
         said = Failure(name, failure.sqlstate or said.sqlstate, failure.message or said.message)
     code = {CLEAN: "MIGRATION_FAILED_CLEAN", PARTIAL: "MIGRATION_FAILED_PARTIAL"}.get(substate, "MIGRATION_FAILED")
     sqlstate = " (SQLSTATE %s)" % said.sqlstate if said.sqlstate else ""
-    failed = {"name": name, "state": substate, "sqlstate": said.sqlstate, "error": said.message, "logs": without_rows(logs or "")}
+    failed = {"name": name, "state": substate, "sqlstate": said.sqlstate, "error": said.message}
     reason = facts.get("evidence", {}).get(name, {}).get("reason", "")
     return MigrationError(
         "%s failed%s: %s. State after it: %s (%s)" % (name, sqlstate, said.message or "no message", substate, reason),
@@ -157,4 +165,4 @@ def failure_of_cli(returncode: int, output: str, timed_out: bool, seconds: float
     return Failure(None, None, "exit status %d: %s" % (returncode, tail or "no output"), _PRISMA_CODES.get(code.group()) if code else None)
 
 
-__all__ = ("Failure", "applied_between", "assess", "failure_of_cli", "parse_logs", "plan", "refuse_blocked", "refuse_diverged")
+__all__ = ("Failure", "applied_between", "assess", "failure_of_cli", "parse_logs", "plan", "refuse_blocked", "refuse_diverged", "with_seconds")

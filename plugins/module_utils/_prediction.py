@@ -47,9 +47,8 @@ def provider(lock: str) -> str | None:
     None when there is no such line, which the engine takes for a mismatch as well.
     """
     for line in lock.split("\n"):
-        line = line.rstrip("\r")
         if line.startswith("provider"):
-            rest = line
+            rest = line.rstrip("\r")
             while rest.startswith("provider = "):
                 rest = rest[len("provider = ") :]
             return re.sub(r'^"+|"+$', "", rest)

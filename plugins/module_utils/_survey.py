@@ -19,7 +19,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._ledger import AB
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project, find_project
 from ansible_collections.pgops.migrations.plugins.module_utils._substate import decide
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
-from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import UNFINISHED, Report, classify
+from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import APPLIED, UNFINISHED, Report, classify
 
 #: The options of every module that reads a migrations folder.
 PROJECT_SPEC: dict[str, t.Any] = dict(
@@ -55,6 +55,15 @@ class Survey:
             "evidence": self.evidence,
             "migrations_dir": self.folder.path,
         }
+
+
+    def brief(self) -> dict[str, t.Any]:
+        """What a failure returns, short enough to be read at night: what is not simply in order."""
+        whole = self.as_dict()
+        whole["migrations"] = [entry for entry in whole["migrations"] if entry["verdict"] != APPLIED or entry["flags"]]
+        if not (self.facts.lock_holders or self.facts.lock_waiters):
+            del whole["sessions"]
+        return {key: value for key, value in whole.items() if key not in ("schema", "set_digest", "status_misleads") and value not in ({}, None)}
 
 
 def project_of(params: t.Mapping[str, t.Any]) -> tuple[Project, Folder]:

@@ -64,16 +64,19 @@ class Target:
         return "%s on %s:%d" % (self.dbname, self.host or "local socket", self.port)
 
     def secrets(self) -> tuple[str, ...]:
-        """The password in every form in which a program might print it."""
+        """The password in every form in which a program might print it.
+
+        One or two characters are no secret, and masking them would make any text unreadable.
+        """
         forms = set()
         for secret in (self.password, self.libpq.get("sslpassword"), self.prisma.get("sslpassword")):
-            if secret:
+            if secret and len(secret) > 2:
                 forms |= {secret, quote(secret, safe=""), quote(secret), re.sub("%[0-9A-F]{2}", lambda m: m.group().lower(), quote(secret, safe=""))}
         return tuple(sorted(forms, key=len, reverse=True))
 
-    def conninfo(self, dbname: str | None = None, **extra: str) -> dict[str, str]:
+    def conninfo(self, dbname: str | None = None, **extra: str) -> dict[str, t.Any]:
         """libpq parameters as a dict (for psycopg2 or the environment of a program)."""
-        params = dict(self.libpq)
+        params: dict[str, t.Any] = dict(self.libpq)
         params.update(extra)
         params["dbname"] = dbname if dbname is not None else self.dbname
         params["port"] = str(self.port)

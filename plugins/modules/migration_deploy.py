@@ -118,7 +118,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 applied:
-  description: What was applied, in order. On failure the names only.
+  description: What was applied, in order.
   returned: always
   type: list
   elements: dict
@@ -156,7 +156,7 @@ ledger_head_before:
   returned: success
   type: str
 migrations:
-  description: All verdicts after it, as M(pgops.migrations.migration_info#module) returns them.
+  description: All verdicts after it, as M(pgops.migrations.migration_info#module) returns them; on failure without those that are simply applied.
   returned: always
   type: list
   elements: dict
@@ -189,9 +189,6 @@ failed_migration:
       type: str
     error:
       description: The server's message.
-      type: str
-    logs:
-      description: What was written to the ledger.
       type: str
 touched:
   description: Whether the deploy began and may have changed the database. Where it is false, there is nothing to roll back.

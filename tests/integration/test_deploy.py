@@ -15,9 +15,8 @@ import time
 import typing as t
 
 import pytest
-from psycopg2 import sql as pgsql
-
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+from psycopg2 import sql as pgsql
 from support.histories import LEDGER
 from support.modules import ModuleRunner
 from support.prisma import PrismaProject
@@ -134,7 +133,7 @@ def test_failure_names_the_state(
     what = failed["failed_migration"]
     assert (what["name"], what["state"], what["sqlstate"], failed["code"]) == ("20240102000000_fails", state, "23505", code), failed
     assert "duplicate key" in failed["failed_migration"]["error"] and failed["status"] == "blocked"
-    assert failed["applied"] == (["20240101000000_init"] if first else [])
+    assert names(failed["applied"]) == (["20240101000000_init"] if first else [])
     assert query(admin(target.dbname), "SELECT to_regclass('never')") == [(None,)]
     # Not retried blindly: the second run refuses, as Prisma does.
     again = module("migration_deploy", target, **options)

@@ -16,14 +16,13 @@ import shutil
 import typing as t
 
 import pytest
-from psycopg2 import sql
-
-from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, read_folder
-from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, read_folder
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import read_facts
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import classify
+from psycopg2 import sql
 from support.histories import INSERT, LEDGER, History, generate
 from support.prisma import PrismaProject
 
