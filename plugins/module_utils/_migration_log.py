@@ -1,0 +1,83 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+"""The migration log: one entry per migration that a run applied, failed to apply or took back. Pure: no I/O."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
+from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import block
+
+Record = t.Mapping[str, t.Any]
+HEADER = """# Migration log
+
+One entry for each migration that a run applied, failed to apply or took back. `migration_log.jsonl` holds the same for programs.
+"""
+_STATUS = {"applied": "Applied", "failed": "Failed", "rolled_back": "Rolled back"}
+
+
+def log_entries(record: Record) -> list[dict[str, t.Any]]:
+    """The migrations that this run applied, failed to apply or took back, one dict each, for migration_log.jsonl."""
+    outcome = record["outcome"]
+    if record["check_mode"] or outcome in ("refused", "checked"):
+        return []
+    point = (record["backup"] or {}).get("restore_point") or {}
+    deploy, restore = record["deploy"] or {}, record["restore"] or {}
+    failed = deploy.get("failed_migration") or {}
+    back = outcome == "rolled_back"
+    note = {"rolled_back": "applied, then undone", "rollback_failed": "the rollback after it failed; read the state", "failed": "the run failed after it"}.get(outcome, "")
+    found = [(entry["name"], "rolled_back" if back else "applied", entry["seconds"], note) for entry in deploy.get("applied") or ()]
+    if failed.get("name"):
+        said = " ".join(part for part in (failed.get("state"), failed.get("sqlstate"), failed.get("error")) if part)
+        found.append((failed["name"], "rolled_back" if back else "failed", None, "failed: %s" % said))
+    if outcome == "restored":
+        point = restore.get("restore_point") or {}
+        found.append(("(all after the restore point %s)" % point.get("id"), "rolled_back", None, "former database kept as %s" % restore.get("kept")))
+    return [
+        {
+            "date": record["finished_at"],
+            "migration": name,
+            "status": status,
+            "seconds": seconds,
+            "target": record["target"],
+            "environment": record["environment"],
+            "database": record["database"],
+            "operator": record["operator"],
+            "revision": record["revision"],
+            "run_id": record["run_id"],
+            "runbook": record["runbook"],
+            "restore_point": point.get("id") or "",
+            "restore_point_path": point.get("path") or "",
+            "notes": line(notes, 400),
+        }
+        for name, status, seconds, notes in found
+    ]
+
+
+def log_text(entry: Record) -> str:
+    """One entry as the guide writes it: Date, Migration, Status, Duration, Notes."""
+    seconds = entry["seconds"]
+    duration = "–" if not isinstance(seconds, (int, float)) else "%g second%s" % (round(seconds, 1), "" if round(seconds, 1) == 1 else "s")
+    where = "%s (%s)" % (entry["target"], entry["environment"]) if entry["environment"] else str(entry["target"])
+    notes = [entry["notes"], where, "by %s" % entry["operator"] if entry["operator"] else "", "revision %s" % entry["revision"] if entry["revision"] else ""]
+    notes += ["run %s" % entry["run_id"], "restore point %s" % entry["restore_point"] if entry["restore_point"] else ""]
+    fields = (
+        ("Date", str(entry["date"])[:10]),
+        ("Migration", entry["migration"]),
+        ("Status", _STATUS[entry["status"]]),
+        ("Duration", duration),
+        ("Notes", "; ".join(part for part in notes if part)),
+    )
+    return "".join("%s: %s\n" % (name, line(value, 1000)) for name, value in fields)
+
+
+def log_entry(record: Record) -> str:
+    """All entries of a run as they stand in migration_log.md; empty where the run touched no migration."""
+    return "\n".join("\n".join(block(log_text(entry))) + "\n" for entry in log_entries(record))
+
+
+__all__ = ("HEADER", "log_entries", "log_entry", "log_text")

@@ -1,0 +1,296 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""The record of one run against one target, made from what its phases returned. Pure: no I/O.
+
+Reports are drawn from records and from nothing else, so a record keeps what a report
+needs and no more: no URL, no password, no row, and texts of programs only by their end.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils._outcome import PHASES, WRITING, View, decide
+from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line, plain
+from ansible_collections.pgops.migrations.plugins.module_utils._sentence import plural, sentence
+
+FORMAT = 1
+Result = t.Mapping[str, t.Any]
+#: What is kept of the phases whose results are known; everything of the others.
+_KEPT: dict[str, tuple[str, ...]] = {
+    "status": ("status", "pending", "ledger_head", "set_digest", "status_misleads", "next_deploy", "warnings"),
+    "backup": ("restore_point", "warnings"),
+    "deploy": (
+        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "seconds", "output", "warnings",
+        "failed_migration", "sqlstate", "sessions",
+    ),
+    "restore": ("kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation"),
+}  # fmt: skip
+#: What is read by its parts below; anything else under these names is left out.
+_DICTS = ("restore_point", "restored", "loss", "failed_migration", "seconds", "next_deploy")
+_LISTS = ("pending", "planned", "would_apply", "warnings", "differences", "findings", "checks")
+_ONCE = ("code", "msg", "next_step")
+_NEXT_STEP = re.compile(r"\s*Next: .*\Z", re.S)
+#: Tables of a record's row counts; those that differ come first.
+_TABLES = 1000
+
+
+def build_record(
+    *,
+    run_id: str,
+    runbook: str,
+    target: str,
+    phases: t.Mapping[str, t.Any],
+    finished_at: str,
+    started_at: str = "",
+    environment: str = "",
+    database: str = "",
+    operator: str = "",
+    revision: str = "",
+    check_mode: bool = False,
+    error: Result | None = None,
+) -> dict[str, t.Any]:
+    """The record as a dict of plain values.
+
+    :param phases: phase -> the module's result as Ansible registered it; empty, skipped
+        and failed ones are welcome. The known phases are in ``_outcome.PHASES``.
+    :param error: what the playbook caught where no phase has it: C(code), C(msg),
+        C(next_step), C(phase), or simply C(ansible_failed_result).
+    :param started_at: ISO 8601; so is ``finished_at``.
+    """
+    given: dict[str, Result] = {name: _single(phases[name]) for name in sorted(phases, key=_rank)}
+    caught = _error(error, str(error.get("phase") or "")) if error and (error.get("msg") or error.get("code")) else None
+    states = {line(name): _state(name, result) for name, result in given.items()}
+    errors = {line(name): _error(result, line(name)) for name, result in given.items() if _state(name, result) == "failed"}
+    if caught and caught["phase"] and caught["phase"] not in errors:
+        # A phase may fail outside of the module whose result it registers.
+        states[caught["phase"]] = "failed"
+        errors[caught["phase"]] = caught
+        states = {name: states[name] for name in sorted(states, key=_rank)}
+    results = {line(name): reduced(name, result) for name, result in given.items() if _state(name, result) != "skipped"}
+    view = View(line(target), line(runbook), line(database or _database(results)), check_mode, states, results, errors, caught)
+    outcome = decide(view)
+    cause = view.later() if outcome == "rollback_failed" and view.later() else view.cause()
+    # The comparison around a deploy says nothing any more once the database was set back.
+    of = "restore" if outcome in ("rolled_back", "restored", "rollback_failed") and results.get("restore") else "verification"
+    counts = row_counts(given.get("verification", {}), {}) if of == "verification" else row_counts({}, given.get("restore", {}))
+    record: dict[str, t.Any] = {
+        "format": FORMAT,
+        "run_id": line(run_id),
+        "runbook": view.runbook,
+        "target": str(target),
+        "environment": line(environment),
+        "database": view.database,
+        "operator": line(operator),
+        "revision": line(revision),
+        "check_mode": bool(check_mode),
+        "started_at": line(started_at),
+        "finished_at": line(finished_at),
+        "seconds": _between(started_at, finished_at),
+        "outcome": outcome,
+        "sentence": sentence(view, outcome),
+        "changed": any(state == "changed" for state in states.values()) or any(bool(result.get("changed")) for result in given.values()),
+        "phases": [_phase(name, states[name], results.get(name, {}), errors.get(name)) for name in states],
+        "row_counts": counts,
+        "row_counts_of": of if counts else "",
+        "error": _advised(cause, outcome, results) if cause else None,
+    }
+    for name in ("preflight", "backup", "deploy", "verification", "restore"):
+        record[name] = results.get(name)
+    record["other"] = {name: result for name, result in results.items() if name not in record}
+    return record
+
+
+def _advised(cause: Result, outcome: str, results: t.Mapping[str, Result]) -> dict[str, t.Any]:
+    """The error; what it advises was for the moment before the way back."""
+    if outcome != "rolled_back":
+        return dict(cause)
+    kept = results.get("restore", {}).get("kept")
+    step = "mend the cause and run again" + ("; the failed database %s shows what was left, drop it when nobody needs it" % kept if kept else "")
+    return dict(cause, next_step=step)
+
+
+def _rank(phase: str) -> float:
+    return PHASES.index(phase) if phase in PHASES else PHASES.index("verification") + 0.5
+
+
+def _single(value: t.Any) -> Result:
+    """One result of a registered value; of a loop the first that failed, else a merge."""
+    if not isinstance(value, t.Mapping):
+        return {}
+    items = value.get("results")
+    if isinstance(items, (list, tuple)) and items and all(isinstance(item, t.Mapping) for item in items) and "msg" in value:
+        bad = [item for item in items if _is_failed(item)]
+        merged: dict[str, t.Any] = {}
+        for item in bad[:1] or items:
+            merged.update(item)
+        return dict(merged, failed=bool(bad), changed=any(item.get("changed") for item in items), skipped=all(item.get("skipped") for item in items))
+    return value
+
+
+def _is_failed(result: Result) -> bool:
+    # A code stands in failures only, also where failed_when hides them.
+    return bool(result.get("failed") or result.get("unreachable") or (result.get("code") and result.get("next_step")))
+
+
+def _state(name: str, result: Result) -> str:
+    if _is_failed(result):
+        return "failed"
+    if not result or result.get("skipped"):
+        return "skipped"
+    if result.get("changed"):
+        return "changed"
+    return "nothing" if name in WRITING else "ok"
+
+
+def _error(result: Result, phase: str) -> dict[str, str]:
+    """Code, message without code and next step, next step."""
+    code = line(result.get("code") or "")
+    text = str(result.get("msg") or result.get("message") or result.get("module_stderr") or "").strip()
+    if result.get("unreachable"):
+        text = "unreachable: %s" % text
+    if code and text.startswith(code + ": "):
+        text = text[len(code) + 2 :]
+    return {"code": code, "msg": line(_NEXT_STEP.sub("", text), 400), "next_step": line(result.get("next_step") or "", 400), "phase": line(phase)}
+
+
+def reduced(phase: str, result: Result) -> dict[str, t.Any]:
+    """What a record keeps of a phase's result."""
+    names = _KEPT.get(phase)
+    kept = {name: value for name, value in result.items() if (name in names if names else name not in _ONCE and name not in ("failed", "skipped"))}
+    answer = t.cast("dict[str, t.Any]", plain(kept))
+    answer["changed"] = bool(result.get("changed"))
+    verdicts = [verdict for verdict in _list(result.get("migrations")) if isinstance(verdict, t.Mapping)]
+    if verdicts:
+        answer["applied_total"] = sum(1 for verdict in verdicts if verdict.get("verdict") == "applied")
+    answer.pop("migrations", None)
+    for name in _DICTS:
+        if name in answer and not isinstance(answer[name], dict) and not (name == "seconds" and phase != "restore"):
+            del answer[name]
+    for name in _LISTS:
+        if name in answer and not isinstance(answer[name], list):
+            del answer[name]
+    if phase == "deploy":
+        answer["applied"] = _applied(result, verdicts)
+        failed = result.get("failed_migration")
+        name = str(failed.get("name")) if isinstance(failed, t.Mapping) else ""
+        if name:
+            answer["failed_migration"] = dict(answer.get("failed_migration") or {}, name=line(name), error=line(t.cast("Result", failed).get("error") or "", 400))
+            evidence = result.get("evidence")
+            answer["evidence"] = plain(evidence.get(name) or {}) if isinstance(evidence, t.Mapping) else {}
+    if phase == "verification":
+        # Drawn into row_counts; the fingerprints themselves stay where they are.
+        for bulky in ("before", "after", "tables"):
+            if isinstance(answer.get(bulky), (dict, list)):
+                del answer[bulky]
+    return answer
+
+
+def _applied(result: Result, verdicts: t.Sequence[Result]) -> list[dict[str, t.Any]]:
+    """Names and durations; a failure returns the names only."""
+    durations = {verdict.get("name"): verdict.get("seconds") for verdict in verdicts}
+    answer = []
+    for entry in _list(result.get("applied")):
+        name = entry.get("name") if isinstance(entry, t.Mapping) else entry
+        seconds = entry.get("seconds") if isinstance(entry, t.Mapping) else durations.get(name)
+        answer.append({"name": line(name), "seconds": seconds})
+    return answer
+
+
+def _list(value: t.Any) -> list[t.Any]:
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def _database(results: t.Mapping[str, Result]) -> str:
+    """The name that the restore point has, for a caller who did not give one."""
+    words = str((results.get("backup", {}).get("restore_point") or {}).get("confirmation") or "")
+    return words.rpartition(" ")[0]
+
+
+def _between(started_at: str, finished_at: str) -> float | None:
+    times = [_time(text) for text in (started_at, finished_at)]
+    if times[0] is None or times[1] is None:
+        return None
+    return round(max((times[1] - times[0]).total_seconds(), 0.0), 3)
+
+
+def _time(text: str) -> datetime.datetime | None:
+    try:
+        found = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
+
+
+def row_counts(verification: Result, restore: Result) -> list[dict[str, t.Any]]:
+    """Rows per table before and after, of whatever comparison there is; None where there is no table."""
+    counts: dict[str, tuple[t.Any, t.Any]] = {}
+    before, after = (_tables(verification.get(side)) for side in ("before", "after"))
+    for name in list(before) + [name for name in after if name not in before]:
+        counts[name] = (before.get(name), after.get(name))
+    for entry in _list(verification.get("tables")):
+        if isinstance(entry, t.Mapping):
+            counts[str(entry.get("table") or entry.get("name"))] = (entry.get("before", entry.get("rows_before")), entry.get("after", entry.get("rows_after")))
+    for entry in _list(verification.get("differences")):
+        if isinstance(entry, t.Mapping) and entry.get("kind") in ("rows_more", "rows_fewer", "table_gone", "table_added"):
+            counts.setdefault(str(entry.get("object")), (entry.get("before"), entry.get("after")))
+    if not counts:
+        loss = restore.get("loss")
+        for entry in _list(loss.get("tables") if isinstance(loss, t.Mapping) else None):
+            if isinstance(entry, t.Mapping):
+                counts[str(entry.get("table"))] = (entry.get("rows_now"), entry.get("rows_then"))
+    found = [{"table": line(name), "before": _count(old), "after": _count(new)} for name, (old, new) in counts.items()]
+    found.sort(key=lambda entry: entry["before"] == entry["after"])
+    return found[:_TABLES]
+
+
+def _tables(fingerprint: t.Any) -> dict[str, t.Any]:
+    """Rows by table of a fingerprint or its summary."""
+    tables = fingerprint.get("tables") if isinstance(fingerprint, t.Mapping) else None
+    if not isinstance(tables, t.Mapping):
+        return {}
+    return {str(name): entry.get("rows") if isinstance(entry, t.Mapping) else entry for name, entry in tables.items()}
+
+
+def _count(value: t.Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _phase(name: str, state: str, result: Result, error: Result | None) -> dict[str, t.Any]:
+    seconds = result.get("seconds")
+    if isinstance(seconds, t.Mapping):
+        parts = [value for key, value in seconds.items() if isinstance(value, (int, float)) and key != "unavailable"]
+        seconds = round(sum(parts), 3)
+    if name == "backup":
+        seconds = (result.get("restore_point") or {}).get("seconds")
+    return {"name": name, "outcome": state, "seconds": seconds if isinstance(seconds, (int, float)) else None, "sentence": _said(name, state, result, error)}
+
+
+def _said(name: str, state: str, result: Result, error: Result | None) -> str:
+    """One phase in a few words."""
+    text = "status %s" % line(result["status"]) if result.get("status") else "ended without an error"
+    if error is not None:
+        text = ": ".join(part for part in (error["code"], error["msg"]) if part)
+    elif state == "skipped":
+        text = "not run"
+    elif name == "backup":
+        point = result.get("restore_point") or {}
+        text = "restore point %s" % point["id"] if point.get("id") else "a restore point would be taken"
+    elif name == "deploy" and result.get("would_apply"):
+        text = "%s would be applied" % plural(len(result["would_apply"]), "migration")
+    elif name == "deploy":
+        text = "%s applied" % plural(len(result["applied"]), "migration") if result.get("applied") else "nothing was pending"
+    elif name == "restore":
+        text = "the former database is %s" % result["kept"] if result.get("kept") else "the database was as in the restore point"
+    elif "findings" in result:
+        text = plural(len(result["findings"]), "finding")
+    return text
+
+
+__all__ = ("FORMAT", "build_record", "reduced", "row_counts")

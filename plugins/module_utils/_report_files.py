@@ -1,0 +1,214 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+"""Run records, reports and the migration log on the disk of the controller.
+
+A file has its name only when it is whole and on the disk. The log is only ever appended
+to, by one process at a time, and no entry is written twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import stat
+import time
+import typing as t
+from urllib.parse import quote
+
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import HEADER, log_text
+from ansible_collections.pgops.migrations.plugins.module_utils._record import FORMAT
+from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import block
+from ansible_collections.pgops.migrations.plugins.module_utils._storage import fsync_dir, private_umask
+
+LOG, LOG_LINES = "migration_log.md", "migration_log.jsonl"
+#: Names in a run's folder that are not those of a target.
+_OURS = frozenset(["index", "summary"])
+#: Seconds to wait for others that append to the log; each of them takes milliseconds.
+LOCK_WAIT = 60.0
+
+
+def file_name(name: str) -> str:
+    """Any name as a file name: no path, not hidden, not one of ours, and at most 150 bytes; different names stay different."""
+    quoted = quote(name, safe=" @+,=", errors="surrogatepass") or "%"
+    if quoted[0] in ".- " or quoted in _OURS:
+        quoted = "%%%02X%s" % (ord(quoted[0]), quoted[1:])
+    if quoted[-1] == " ":
+        quoted = quoted[:-1] + "%20"
+    if len(quoted) <= 150:
+        return quoted
+    return "%s~%s" % (quoted[:120], hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16])
+
+
+def paths_of(reports_dir: str, run_id: str, target: str) -> tuple[str, str]:
+    """Where the record and the report of a target are."""
+    base = os.path.join(reports_dir, file_name(run_id), file_name(target))
+    return base + ".json", base + ".md"
+
+
+@contextlib.contextmanager
+def _writing(what: str) -> t.Iterator[None]:
+    try:
+        with private_umask():
+            yield
+    except OSError as error:
+        raise MigrationError("cannot write %s: %s" % (what, error.strerror or error), code="RECORD_UNWRITABLE") from None
+
+
+def prepare(reports_dir: str, run_id: str) -> str:
+    """The folder of a run, with mode 0700; made if it is missing.
+
+    :raises MigrationError: ``RECORD_UNWRITABLE``.
+    """
+    if not os.path.isabs(reports_dir):
+        raise MigrationError("reports_dir is %s, which is not an absolute path" % (reports_dir or "empty"), code="RECORD_UNWRITABLE")
+    folder = os.path.join(reports_dir, file_name(run_id))
+    with _writing(folder):
+        os.makedirs(folder, 0o700, exist_ok=True)
+        found = os.lstat(folder)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise MigrationError("%s is not a folder of user %d, who runs this" % (folder, os.geteuid()), code="RECORD_UNWRITABLE")
+        if found.st_mode & 0o077:
+            os.chmod(folder, 0o700)
+        fsync_dir(reports_dir)
+    return folder
+
+
+def write_whole(path: str, content: str) -> None:
+    """Replace a file by this content, mode 0600; a reader sees the old one or the new one.
+
+    :raises MigrationError: ``RECORD_UNWRITABLE``.
+    """
+    temporary = "%s/.%s.tmp" % (os.path.dirname(path), secrets.token_hex(8))
+    with _writing(path):
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as handle:
+                handle.write(content.encode("utf-8", "backslashreplace"))
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        fsync_dir(os.path.dirname(path))
+
+
+def to_json(value: t.Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+
+
+def read_record(reports_dir: str, run_id: str, target: str) -> tuple[dict[str, t.Any] | None, str]:
+    """The record of a target in a run; without one, none and why."""
+    path = paths_of(reports_dir, run_id, target)[0]
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as handle:
+            found = json.loads(handle.read().decode("utf-8"))
+    except FileNotFoundError:
+        return None, "unreachable, or never started"
+    except OSError as error:
+        return None, "its record cannot be read: %s" % error.strerror
+    except (ValueError, RecursionError):
+        return None, "its record is damaged"
+    if not is_record(found) or found["target"] != target:
+        return None, "its record is damaged"
+    return found, ""
+
+
+def is_record(value: t.Any) -> bool:
+    """Whether this is a record of this format, as far as its readers rely on it."""
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        return False
+    texts = all(isinstance(value.get(key), str) for key in ("target", "outcome", "sentence"))
+    return texts and all(value.get(key) is None or isinstance(value[key], dict) for key in ("backup", "deploy", "verification", "restore", "error"))
+
+
+def append_log(reports_dir: str, entries: t.Sequence[t.Mapping[str, t.Any]]) -> int:
+    """Append entries to both logs, unless they are there already; the number of those that are new.
+
+    :raises MigrationError: ``RECORD_UNWRITABLE``.
+    """
+    if not entries:
+        return 0
+    lines_path, text_path = os.path.join(reports_dir, LOG_LINES), os.path.join(reports_dir, LOG)
+    with _writing(lines_path), _locked(lines_path) as lines:
+        # Each file knows by itself what it holds: a run that was killed between the two loses and doubles nothing.
+        known = _known_lines(_content(lines))
+        new = [entry for entry in entries if _key(entry) not in known]
+        _append(lines, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in new))
+        with open(_open_log(text_path), "r+b", buffering=0) as text:
+            content = _content(text)
+            parts = [] if content else [HEADER]
+            for entry in entries:
+                marker = "<!-- %s -->" % hashlib.sha256("\0".join(_key(entry)).encode("utf-8", "surrogatepass")).hexdigest()[:20]
+                if marker.encode("ascii") not in content:
+                    parts.append("\n%s\n%s\n" % (marker, "\n".join(block(log_text(entry)))))
+            _append(text, "".join(parts))
+        fsync_dir(reports_dir)
+    return len(new)
+
+
+def _key(entry: t.Mapping[str, t.Any]) -> tuple[str, str, str]:
+    return str(entry.get("run_id")), str(entry.get("target")), str(entry.get("migration"))
+
+
+def _known_lines(content: bytes) -> set[tuple[str, str, str]]:
+    found = set()
+    for raw in content.splitlines():
+        # A line that was torn by a crash is nobody's entry.
+        with contextlib.suppress(ValueError, AttributeError):
+            found.add(_key(json.loads(raw)))
+    return found
+
+
+def _open_log(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> t.Iterator[t.Any]:
+    """The file under an exclusive lock, which ends with the process at the latest."""
+    with open(_open_log(path), "r+b", buffering=0) as handle:
+        deadline = time.monotonic() + LOCK_WAIT
+        while True:
+            try:
+                fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise MigrationError("another process has locked %s for %d seconds" % (path, LOCK_WAIT), code="RECORD_UNWRITABLE") from None
+                time.sleep(0.02)
+        yield handle
+
+
+def _content(handle: t.Any) -> bytes:
+    handle.seek(0)
+    return t.cast(bytes, handle.read())
+
+
+def _append(handle: t.Any, text: str) -> None:
+    """All of it or, when the disk is full, nothing of it."""
+    if not text:
+        return
+    size = os.fstat(handle.fileno()).st_size
+    content = text.encode("utf-8", "backslashreplace")
+    if size and os.pread(handle.fileno(), 1, size - 1) != b"\n":
+        content = b"\n" + content
+    try:
+        while content:
+            content = content[os.write(handle.fileno(), content) :]
+        os.fsync(handle.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle.fileno(), size)
+        raise
+
+
+__all__ = ("LOG", "LOG_LINES", "append_log", "file_name", "is_record", "paths_of", "prepare", "read_record", "to_json", "write_whole")

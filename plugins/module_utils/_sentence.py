@@ -1,0 +1,235 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""The one line about a run that an operator reads. Pure: no I/O.
+
+It claims what is proved, and says where something is not known.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils._outcome import (
+    APPLIED,
+    CHECKED,
+    DEPLOYING,
+    DONE,
+    FAILED,
+    NO_ERROR,
+    NOTHING,
+    REFUSED,
+    RESTORE_REFUSALS,
+    RESTORED,
+    RESTORING,
+    ROLLBACK_FAILED,
+    ROLLED_BACK,
+    View,
+)  # fmt: skip
+
+#: Codes that say by their meaning that the live database was not touched.
+_LIVE_UNTOUCHED = RESTORE_REFUSALS | frozenset(["FINGERPRINT_MISMATCH", "RESTORE_FAILED", "RESTORE_PREREQUISITE", "SWAP_FAILED", "SWAP_REFUSED"])
+
+_STATES = {
+    "failed_clean": "and left nothing behind",
+    "failed_partial": "half applied",
+    "committed_unrecorded": "after it was committed, and is not recorded as applied",
+    "running": "to end and is still running",
+}
+
+
+def sentence(view: View, outcome: str) -> str:
+    """The line that an operator reads."""
+    text = _WORDS[outcome](view)
+    if outcome in (NOTHING, RESTORED) and view.cause() is not None:
+        text = "%s. Before it, %s." % (text.rstrip("."), _why(view))
+    return "%s: %s%s" % (view.target, "(check mode) " if view.check_mode and outcome != CHECKED else "", text)
+
+
+def plural(count: int, word: str) -> str:
+    """``1 migration``, ``1,200 rows``."""
+    return "%s %s%s" % (format(count, ",d"), word, "" if count == 1 else "s")
+
+
+def seconds_text(seconds: t.Any) -> str:
+    """``6.2 s``, ``3 min 20 s``, ``1 h 4 min``; empty for what is no number."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return ""
+    if seconds < 59.95:
+        return "%.1f s" % seconds
+    whole = int(round(seconds))
+    return "%d min %d s" % divmod(whole, 60) if whole < 3600 else "%d h %d min" % (whole // 3600, whole % 3600 // 60)
+
+
+def _of_error(error: t.Mapping[str, t.Any]) -> str:
+    parts = [str(error["code"]), str(error["msg"]).rstrip(".")]
+    return ": ".join(part for part in parts if part) or "no message"
+
+
+def _next(error: t.Mapping[str, t.Any] | None, default: str) -> str:
+    return " Next: %s." % str((error or {}).get("next_step") or default).rstrip(".")
+
+
+def _database(view: View) -> str:
+    return view.database or "the database"
+
+
+def _restore_point(view: View) -> str:
+    return str((view.result("backup").get("restore_point") or {}).get("id") or "")
+
+
+def _why(view: View) -> str:
+    """What went wrong first."""
+    cause = view.cause() or NO_ERROR
+    failed = view.result("deploy").get("failed_migration") or {}
+    if cause["phase"] == "deploy" and failed.get("name"):
+        said = ": ".join(str(part) for part in (failed.get("sqlstate"), failed.get("error")) if part) or _of_error(cause)
+        return "%s failed %s (%s)" % (failed["name"], _STATES.get(str(failed.get("state")), "and what it left is not known"), said)
+    name = {"": "the run", "verification": "the check after the deploy"}.get(str(cause["phase"]), "the phase %s" % cause["phase"])
+    return "%s failed (%s)" % ("the deploy" if cause["phase"] == "deploy" else name, _of_error(cause))
+
+
+def _capital(text: str, migration: bool) -> str:
+    return text if migration else text[:1].upper() + text[1:]
+
+
+def _why_capital(view: View) -> str:
+    return _capital(_why(view), bool((view.result("deploy").get("failed_migration") or {}).get("name")))
+
+
+def _nothing(view: View) -> str:
+    if view.state("restore") == "nothing":
+        return "nothing to do, %s is already as in the restore point%s" % (_database(view), _blank(_restored_id(view)))
+    known = next((view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight") if view.result(phase).get("applied_total") is not None), None)
+    text = "nothing to do" + (", %s applied" % plural(known, "migration") if known is not None else ", nothing is pending")
+    waiting = len(view.result("deploy").get("pending") or ())
+    text += " (%d held back by up_to)" % waiting if waiting else ""
+    text += ", restore point %s" % _restore_point(view) if _restore_point(view) else ""
+    findings = view.result("verification").get("findings")
+    return text + ("; %s to look at" % plural(len(findings), "finding") if findings else "")
+
+
+def _blank(text: str) -> str:
+    return " " + text if text else ""
+
+
+def _restored_id(view: View) -> str:
+    return str((view.result("restore").get("restore_point") or {}).get("id") or "")
+
+
+def _applied(view: View) -> str:
+    deploy = view.result("deploy")
+    duration = seconds_text(deploy.get("seconds"))
+    text = "%s applied%s" % (plural(len(view.applied()), "migration"), " in " + duration if duration else "")
+    findings = view.result("verification").get("findings")
+    if view.state("verification") == "skipped":
+        text += ", NOT verified"
+    elif findings is None:
+        text += ", checks passed"
+    else:
+        text += ", %s to look at" % plural(len(findings), "finding") if findings else ", nothing lost"
+    return text + (", restore point %s" % _restore_point(view) if _restore_point(view) else ", NO restore point")
+
+
+def _checked(view: View) -> str:
+    if view.state("restore") == "changed":
+        loss = view.result("restore").get("loss") or {}
+        rows = ", %s now and %s then" % (plural(loss["rows_now"], "row"), plural(loss["rows_then"], "row")) if isinstance(loss.get("rows_now"), int) else ""
+        return "check mode, nothing done: %s would be set back to the restore point%s%s" % (_database(view), _blank(_restored_id(view)), rows)
+    names = list(view.result("deploy").get("would_apply") or ())
+    if not names:
+        return "check mode, nothing done: no problem was found"
+    listed = ", ".join(names[:3]) + (" and %d more" % (len(names) - 3) if len(names) > 3 else "")
+    return "check mode, nothing done: %s would be applied: %s" % (plural(len(names), "migration"), listed)
+
+
+def _refused(view: View) -> str:
+    cause = view.cause() or NO_ERROR
+    where = " in the phase %s" % cause["phase"] if cause["phase"] else ""
+    return "REFUSED%s, the database was not touched. %s.%s" % (where, _of_error(cause), _next(cause, "correct it and run again"))
+
+
+def _failed(view: View) -> str:
+    cause = view.cause()
+    if cause is None:
+        missing = "the restore" if view.runbook in RESTORING else "the deploy" if view.states else "any phase"
+        return "NOT KNOWN. The run ended without a result of %s, and without an error. Next: read the state with status.yml." % missing
+    text = "FAILED. %s" % _why_capital(view)
+    count, planned = len(view.applied()), len(view.result("deploy").get("planned") or ())
+    if cause["phase"] == "deploy" and not view.result("deploy").get("failed_migration"):
+        if view.result("deploy").get("planned") is None:
+            text += "; what was applied is not known"
+        else:
+            text += "; %d of %s applied" % (count, plural(planned, "migration")) if count else "; nothing was applied"
+    elif count:
+        text += "; %s applied%s" % (plural(count, "migration"), " before it" if cause["phase"] == "deploy" else " and in place")
+    elif view.state("deploy") == "nothing":
+        text += "; nothing was pending"
+    elif view.state("deploy") == "skipped" and view.runbook in DEPLOYING:
+        text += "; the deploy was not started"
+    point = _restore_point(view)
+    return "%s. Not rolled back, %s.%s" % (text, "restore point %s" % point if point else "NO restore point", _next(cause, "read the state with status.yml")) + _and_then(view)
+
+
+def _and_then(view: View) -> str:
+    """What else was caught and belongs to no phase."""
+    if view.error is None or not view.errors or view.matches() or view.error is view.cause():
+        return ""
+    return " Then: %s." % _of_error(view.error)
+
+
+def _equal(view: View) -> str:
+    restored = view.result("restore").get("restored") or {}
+    if not isinstance(restored.get("tables"), int) or not isinstance(restored.get("rows"), int):
+        return "found equal"
+    return "%s, %s equal" % (plural(restored["tables"], "table"), plural(restored["rows"], "row"))
+
+
+def _rolled_back(view: View) -> str:
+    text = "ROLLED BACK. %s; %s is as before: %s" % (_why(view), _database(view), _equal(view))
+    if view.state("restore") == "nothing":
+        return text + ". It was so without a restore."
+    kept = view.result("restore").get("kept")
+    return text + (". The failed database is kept as %s." % kept if kept else ".")
+
+
+def _rollback_failed(view: View) -> str:
+    later = view.later()
+    text = "ROLLBACK FAILED. " + ("%s. " % _why_capital(view) if view.automatic() else "")
+    kept = view.result("restore").get("kept")
+    if view.state("restore") in ("changed", "nothing"):
+        if later is not None:
+            text += "The database was restored, then %s failed (%s)" % (later["phase"] or "a check", _of_error(later))
+        else:
+            text += "A restore was done, but that the database is as before is not proved"
+        text += "; the former database is kept as %s" % kept if kept else ""
+    else:
+        text += "The restore failed (%s); " % _of_error(later or NO_ERROR)
+        text += "it did not touch the live database" if (later or NO_ERROR)["code"] in _LIVE_UNTOUCHED else "whether the live database was exchanged is not known"
+    point = _restored_id(view) or _restore_point(view)
+    return text + ". %s.%s" % ("Restore point %s" % point if point else "NO restore point", _next(later, "read the state with status.yml, then rollback.yml"))
+
+
+def _restored(view: View) -> str:
+    text = "RESTORED. %s is as in the restore point%s: %s" % (_database(view), _blank(_restored_id(view)), _equal(view))
+    kept, waited = view.result("restore").get("kept"), seconds_text((view.result("restore").get("seconds") or {}).get("unavailable"))
+    text += ". The former database is kept as %s" % kept if kept else ""
+    return text + (". Clients waited %s." % waited if waited else ".")
+
+
+def _done(view: View) -> str:
+    point = view.result("backup").get("restore_point") or {}
+    if view.state("backup") == "changed" and point.get("id"):
+        return "%s ended without an error, restore point %s" % (view.runbook, point["id"])
+    return "%s ended without an error" % view.runbook
+
+
+_WORDS: dict[str, t.Callable[[View], str]] = {
+    NOTHING: _nothing, APPLIED: _applied, REFUSED: _refused, FAILED: _failed, ROLLED_BACK: _rolled_back, ROLLBACK_FAILED: _rollback_failed,
+    CHECKED: _checked, RESTORED: _restored, DONE: _done,
+}  # fmt: skip
+
+__all__ = ("plural", "seconds_text", "sentence")
