@@ -163,7 +163,8 @@ SELECT 'rule', format('%I on %s', r.rulename, ident),
 _STATISTICS = (
     _REL
     + """
-SELECT 'statistics', format('%I.%I on %s', n.nspname, s.stxname, ident), pg_get_statisticsobjdef(s.oid) || COALESCE(' target ' || nullif(s.stxstattarget, -1), '')
+SELECT 'statistics', format('%I.%I on %s', n.nspname, s.stxname, ident), pg_get_statisticsobjdef(s.oid)
+       || COALESCE(' target ' || nullif(s.stxstattarget, -1), '')
   FROM rel JOIN pg_statistic_ext s ON s.stxrelid = rel.oid JOIN pg_namespace n ON n.oid = s.stxnamespace
 """
 )
@@ -172,7 +173,8 @@ _FUNCTIONS = (
 SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END,
        format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)),
        CASE WHEN p.prokind <> 'a' THEN pg_get_functiondef(p.oid) ELSE
-            (SELECT concat_ws(' ', pg_get_function_arguments(p.oid), 'returns', pg_get_function_result(p.oid), a.aggkind::text, a.aggtransfn::regproc, a.aggfinalfn::regproc,
+            (SELECT concat_ws(' ', pg_get_function_arguments(p.oid), 'returns', pg_get_function_result(p.oid), a.aggkind::text, a.aggtransfn::regproc,
+                    a.aggfinalfn::regproc,
                     a.aggcombinefn::regproc, a.aggserialfn::regproc, a.aggdeserialfn::regproc, a.aggmtransfn::regproc, a.aggminvtransfn::regproc,
                     a.aggmfinalfn::regproc, a.aggfinalextra, a.aggmfinalextra, a.aggfinalmodify::text, a.aggmfinalmodify::text, a.aggsortop::regoperator,
                     format_type(a.aggtranstype, NULL), a.aggtransspace, format_type(a.aggmtranstype, NULL), a.aggmtransspace,
@@ -198,7 +200,8 @@ SELECT CASE y.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' ELSE 'type' EN
             FROM pg_attribute a JOIN pg_type ay ON ay.oid = a.atttypid WHERE a.attrelid = y.typrelid AND a.attnum > 0 AND NOT a.attisdropped), '') || ')'
        WHEN 'r' THEN (SELECT concat_ws(' ', 'range of', format_type(r.rngsubtype, NULL), o.opcname, r.rngcanonical::regproc, r.rngsubdiff::regproc,
                                        format_type(r.rngmultitypid, NULL),
-                (SELECT format('collate %I.%I', cn.nspname, c.collname) FROM pg_collation c JOIN pg_namespace cn ON cn.oid = c.collnamespace WHERE c.oid = r.rngcollation))
+                (SELECT format('collate %I.%I', cn.nspname, c.collname) FROM pg_collation c JOIN pg_namespace cn ON cn.oid = c.collnamespace
+                  WHERE c.oid = r.rngcollation))
             FROM pg_range r JOIN pg_opclass o ON o.oid = r.rngsubopc WHERE r.rngtypid = y.oid)
        ELSE concat_ws(' ', 'base type', y.typisdefined, y.typlen, y.typbyval, y.typalign::text, y.typstorage::text, y.typcategory::text, y.typispreferred,
                 y.typdelim::text, y.typinput, y.typoutput, y.typreceive, y.typsend, y.typmodin, y.typmodout, y.typanalyze, quote_nullable(y.typdefault)) END

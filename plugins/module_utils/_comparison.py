@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _sql_names
+from ansible_collections.pgops.migrations.plugins.module_utils import _reach, _sql_names
 
 Fingerprint = t.Mapping[str, t.Any]
 Difference = t.Dict[str, t.Any]
@@ -48,7 +48,8 @@ def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
         skipped = frozenset(before.get("skipped") or ()) | frozenset(after.get("skipped") or ())
         for name, entry in sorted(before["tables"].items()):
             if name in after["tables"] and name not in skipped:
-                found += _rows(name, entry, after["tables"][name], subjects)
+                writers = sorted(subjects.writers.get(name, ()))
+                found += [dict(difference, writers=writers) for difference in _rows(name, entry, after["tables"][name], subjects)]
         found += _sequences(before, after, subjects)
         found += _large_objects(before["large_objects"], after["large_objects"])
     found += _objects(before, after, frozenset(gone), frozenset(added), subjects)
@@ -71,9 +72,19 @@ def explain(differences: t.Sequence[Difference], migrations: t.Mapping[str, str]
             by = [BY_LEDGER]
         else:
             by = [migration for migration, mentioned in names.items() if any(_sql_names.mentions(mentioned, chain) for chain in chains)]
+        text = difference["text"] if by else difference["text"] + _taken_along(difference, names)
         severity = "explained" if by else "note" if difference["kind"] in HARMLESS else "finding"
-        result.append(dict(difference, explained_by=by, severity=severity))
+        result.append(dict(difference, text=text, explained_by=by, severity=severity))
     return result
+
+
+def _taken_along(difference: Difference, names: t.Mapping[str, t.Collection[t.Any]]) -> str:
+    """How a migration may have changed rows of a table that it does not name. A hint, no explanation: nobody wrote that they should go."""
+    for migration, mentioned in names.items():
+        for writer in difference.get("writers") or ():
+            if _sql_names.mentions(mentioned, _sql_names.split_name(writer)):
+                return " A foreign key or a trigger may have taken them along: %s names %s." % (migration, writer)
+    return ""
 
 
 def findings(explained: t.Sequence[Difference]) -> list[Difference]:
@@ -93,6 +104,9 @@ class _Subjects:
                 self._learn(key, definition)
             for name, entry in side["tables"].items():
                 self.parents.setdefault(name, list(entry.get("parents") or ()))
+        self.writers = _reach.writers(
+            [side["schema"]["objects"] for side in (before, after)], [side.get("trigger_names") or {} for side in (before, after)]
+        )
 
     def _learn(self, key: str, definition: str) -> None:
         if key.startswith("table "):

@@ -17,7 +17,7 @@ import hashlib
 import json
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _catalog
+from ansible_collections.pgops.migrations.plugins.module_utils import _catalog, _sql_names
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, execute, psycopg2, row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import (
@@ -73,6 +73,11 @@ SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname)
    AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
    AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
  ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
+"""
+_TRIGGERS = """
+SELECT format('%I.%I', n.nspname, c.relname), p.prosrc
+  FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = g.tgfoid
+ WHERE NOT g.tgisinternal ORDER BY 1, 2
 """
 # In pieces of 1 MiB, as a large object may be larger than a value can be; not from
 # pg_largeobject itself, which only a superuser may read and which leaves out holes.
@@ -133,6 +138,7 @@ def take(
             "schema": {"digest": _catalog.digest(objects), "objects": objects},
             "tables": {},
             "skipped": sorted(skip_tables),
+            "trigger_names": _trigger_names(conn),
             "sequences": {},
             "large_objects": {"count": None, "hash": None},
         }
@@ -149,6 +155,16 @@ def digest(fingerprint: t.Mapping[str, t.Any]) -> str:
     core = {name: fingerprint[name] for name in ("format", "level", "tables", "skipped", "sequences", "large_objects")}
     core["schema"] = fingerprint["schema"]["digest"]
     return hashlib.sha256(json.dumps(core, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def _trigger_names(conn: t.Any) -> dict[str, list[str]]:
+    """Table -> the names that its trigger functions mention: what writing it may write, too."""
+    with _reading("the triggers"):
+        found = rows(conn, _TRIGGERS)
+    names: dict[str, set[str]] = {}
+    for table, source in found:
+        names.setdefault(table, set()).update(chain[-1] for chain in _sql_names.scan(source))
+    return {table: sorted(mentioned) for table, mentioned in names.items()}
 
 
 def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skipped: frozenset[str]) -> dict[str, t.Any]:

@@ -107,7 +107,11 @@ SENSITIVE = [
     ("blanks at the end", "INSERT INTO t (chr) VALUES ('x')", "UPDATE t SET chr = 'x '"),
     ("bits", "INSERT INTO t (bits) VALUES ('10')", "UPDATE t SET bits = '100'"),
     ("point", "INSERT INTO t (pt) VALUES ('(0,0)')", "UPDATE t SET pt = '(0,-0)'"),
-    ("toasted text", "INSERT INTO t (b) SELECT string_agg(md5(n::text), '') FROM generate_series(1, 5000) n", "UPDATE t SET b = overlay(b placing '!' from 90000)"),
+    (
+        "toasted text",
+        "INSERT INTO t (b) SELECT string_agg(md5(n::text), '') FROM generate_series(1, 5000) n",
+        "UPDATE t SET b = overlay(b placing '!' from 90000)",
+    ),
     ("stored generated column", "INSERT INTO t (a) VALUES (1)", "ALTER TABLE t DROP gen; ALTER TABLE t ADD gen int GENERATED ALWAYS AS (a + 2) STORED"),
 ]
 
@@ -193,7 +197,9 @@ def test_rows_that_a_migration_took_along_without_naming_their_table(empty: t.An
     execute(empty, sql)
     found = _comparison.explain(_comparison.compare(before, take(empty)), {"1_clean": sql})
     assert [(each["object"], each["severity"]) for each in found] == [("public.orders", "finding"), ("public.users", "explained")]
-    assert _comparison.findings(found)[0]["text"] == "public.orders has 2 rows fewer than before (3, now 1)."
+    assert _comparison.findings(found)[0]["text"] == (
+        "public.orders has 2 rows fewer than before (3, now 1). A foreign key or a trigger may have taken them along: 1_clean names public.users."
+    )
 
 
 @pytest.mark.parametrize(
@@ -323,7 +329,10 @@ def test_large_objects(empty: t.Any) -> None:
 
 def test_what_is_not_looked_at(admin: t.Any, database: Make) -> None:
     conn = admin(database().dbname)
-    execute(conn, "CREATE TABLE kept (a int); CREATE UNLOGGED TABLE fast (a int); CREATE TEMP TABLE temp (a int); CREATE SEQUENCE kept_s; CREATE TEMP SEQUENCE temp_s")
+    execute(
+        conn,
+        "CREATE TABLE kept (a int); CREATE UNLOGGED TABLE fast (a int); CREATE TEMP TABLE temp (a int); CREATE SEQUENCE kept_s; CREATE TEMP SEQUENCE temp_s",
+    )
     with contextlib.suppress(psycopg2.Error):
         execute(conn, "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw")
         execute(conn, "CREATE FOREIGN TABLE far (a text) SERVER files OPTIONS (filename '/nowhere')")
