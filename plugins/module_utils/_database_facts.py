@@ -14,10 +14,9 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, row, rows
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import identify
+from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
-#: The key of the advisory lock that Prisma takes while it migrates, in the target itself.
-PRISMA_LOCK = 72707369
 #: Statements after which the backend must still be the same one.
 _PROBES = 5
 

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE, LedgerRow, ledger_table
-from ansible_collections.pgops.migrations.plugins.module_utils._sql import identifiers
+from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import scan
 from ansible_collections.pgops.migrations.plugins.module_utils._substate import Evidence
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -104,7 +104,7 @@ def gather(conn: t.Any, target: Target, unfinished: LedgerRow, script: str | Non
     statistics = {found[0] for found in _maybe(conn, _STATISTICS, (short,))} if short else set()
     unexplained = [xid for xid in unexplained if xid & 0xFFFFFFFF not in statistics]
     objects = _objects(conn, [xid & 0xFFFFFFFF for xid in unexplained])
-    mentioned = identifiers(script or "")
+    mentioned = {part for chain in scan(script or "") for part in chain}
     return Evidence(
         error_recorded=failed,
         steps=unfinished.applied_steps_count,
@@ -144,7 +144,8 @@ def _objects(conn: t.Any, xids: t.Sequence[int]) -> list[str]:
         return []
     names: dict[str, None] = {}
     for table, name in _CATALOGUES:
-        statement = sql.SQL("SELECT DISTINCT {} FROM pg_catalog.{} x WHERE x.xmin::text::bigint = ANY(%s) LIMIT 200").format(sql.SQL(name), sql.Identifier(table))
+        query = sql.SQL("SELECT DISTINCT {} FROM pg_catalog.{} x WHERE x.xmin::text::bigint = ANY(%s) LIMIT 200")
+        statement = query.format(sql.SQL(name), sql.Identifier(table))
         for (found,) in _maybe(conn, t.cast(t.Any, statement), (list(xids),)):
             if found and not found.startswith("pg_toast"):
                 names[found] = None

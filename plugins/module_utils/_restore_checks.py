@@ -13,14 +13,13 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, from_json
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import run_program
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import hash_file
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
-#: Prisma Migrate's advisory lock.
-MIGRATION_LOCK = 72707369
 _MIGRATIONS = """
 SELECT a.pid, a.usename, a.application_name, l.granted, extract(epoch FROM now() - a.backend_start)::int
   FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -138,7 +137,7 @@ def demand_swappable(conn: t.Any, dbname: str, oid: int) -> None:
     :param conn: a connection to any other database of the server.
     :raises MigrationError: ``SESSIONS_REMAIN``, ``SWAP_REFUSED``, ``PERMISSION_DENIED``.
     """
-    migrations = [dict(zip(("pid", "user", "application_name", "granted", "seconds"), found)) for found in rows(conn, _MIGRATIONS, (MIGRATION_LOCK, oid))]
+    migrations = [dict(zip(("pid", "user", "application_name", "granted", "seconds"), found)) for found in rows(conn, _MIGRATIONS, (PRISMA_LOCK, oid))]
     if migrations:
         who = ", ".join("pid %(pid)d (user %(user)s, for %(seconds)d s)" % session for session in migrations)
         raise MigrationError("%s has sessions of a migration: %s" % (dbname, who), code="SESSIONS_REMAIN", sessions=migrations)
@@ -208,5 +207,5 @@ def _extensions(conn: t.Any, wanted: t.Sequence[t.Mapping[str, str]], superuser:
 
 
 __all__ = (
-    "MIGRATION_LOCK", "archive_path", "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through",
+    "archive_path", "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through",
 )  # fmt: skip

@@ -23,6 +23,7 @@ _TOKEN = re.compile(
   | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
   | (?P<number>\d[\w.]*)
   | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+  | (?P<cast>::)
   | (?P<other>.)
     """,
     re.X | re.S,
@@ -147,23 +148,4 @@ def statements_alone(sql: str) -> list[str]:
     return [statement for statement in statements if runs_alone(statement)] if len(statements) > 1 else []
 
 
-def identifiers(sql: str) -> set[str]:
-    """Every name that a script may mean: words folded to lower case, quoted names as they are.
-
-    Also those inside bodies and strings, which a DO block may execute; comments not.
-    """
-    found: set[str] = set()
-    for token in tokens(sql):
-        if token.kind == "word":
-            found.add(token.text.lower())
-        elif token.kind == "quoted":
-            found.add(token.text[token.text.index('"') + 1 :].rstrip('"').replace('""', '"'))
-        elif token.kind == "dollar":
-            tag = token.text.index("$", 1) + 1
-            found |= identifiers(token.text[tag:-tag])
-        elif token.kind in ("string", "estring"):
-            found |= identifiers(token.text[token.text.index("'") + 1 :].rstrip("'").replace("''", "'"))
-    return found
-
-
-__all__ = ("Token", "controls_transaction", "identifiers", "keywords", "runs_alone", "split", "statements_alone", "tokens")
+__all__ = ("Token", "controls_transaction", "keywords", "runs_alone", "split", "statements_alone", "tokens")

@@ -16,28 +16,13 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils import _sql
+
 #: A name and its qualifiers, folded as the server does it: ("public", "users").
 Chain = t.Tuple[str, ...]
 #: kind (word, name, text, sign) and its value.
 Token = t.Tuple[str, str]
 
-_TOKEN = re.compile(
-    r"""
-      (?P<space>\s+|--[^\n]*)
-    | (?P<comment>/\*)
-    | (?P<estring>[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z))
-    | (?P<unicode>[uU]&"(?:[^"]|"")*(?:"|\Z))
-    | (?P<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z))
-    | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
-    | (?P<dollar>\$(?:[^\W\d][^\W]*)?\$)
-    | (?P<word>[^\W\d][\w$]*)
-    | (?P<number>\d[\w.]*)
-    | (?P<cast>::)
-    | (?P<sign>.)
-    """,
-    re.X | re.S,
-)
-_COMMENT_ENDS = re.compile(r"/\*|\*/")
 _UNICODE_ESCAPE = re.compile(r"\\(?:\\|\+([0-9A-Fa-f]{6})|([0-9A-Fa-f]{4}))")
 #: Words that are never a name unless quoted.
 RESERVED = frozenset(
@@ -122,45 +107,24 @@ def _is_name(statement: list[Token], position: int) -> bool:
 
 def tokens(text: str) -> t.Iterator[Token]:
     """The tokens of a text without space and comments; what is not ended ends with it."""
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:  # cannot be: the last alternative takes any character
-            return
-        kind, value = str(match.lastgroup), match.group()
-        position = match.end()
-        if kind == "comment":
-            position = _comment_end(text, position)
-        elif kind == "word":
+    for kind, value in _sql.tokens(text):
+        if kind == "word":
             yield "word", _cut("".join(char.lower() if char.isascii() else char for char in value))
+        elif kind == "quoted" and value[0] in "uU":
+            yield "name", _cut(_UNICODE_ESCAPE.sub(_unescape, _unquote(value[2:], '"')))
         elif kind == "quoted":
             yield "name", _cut(_unquote(value, '"'))
-        elif kind == "unicode":
-            yield "name", _cut(_UNICODE_ESCAPE.sub(_unescape, _unquote(value[2:], '"')))
         elif kind == "estring":
             yield "text", re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t"}.get(found.group(1), found.group(1)), _unquote(value[1:], "'"), flags=re.S)
         elif kind == "string":
             yield "text", _unquote(value[value.index("'") :], "'")
         elif kind == "dollar":
-            end = text.find(value, position)
-            end = len(text) if end < 0 else end
-            yield "text", text[position:end]
-            position = min(len(text), end + len(value))
+            tag = value[: value.index("$", 1) + 1]
+            yield "text", value[len(tag) : -len(tag) if value.endswith(tag) and len(value) >= 2 * len(tag) else None]
         elif kind == "number":
             yield "number", value
-        elif kind != "space":
+        elif kind not in ("space", "comment"):
             yield "sign", value
-
-
-def _comment_end(text: str, position: int) -> int:
-    depth = 1
-    while depth:
-        match = _COMMENT_ENDS.search(text, position)
-        if match is None:
-            return len(text)
-        depth += 1 if match.group() == "/*" else -1
-        position = match.end()
-    return position
 
 
 def _unquote(value: str, quote: str) -> str:

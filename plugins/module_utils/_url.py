@@ -72,7 +72,8 @@ class Target:
         for secret in (self.password, self.libpq.get("sslpassword"), self.prisma.get("sslpassword")):
             if secret and len(secret) > 2:
                 forms |= {secret, quote(secret, safe=""), quote(secret), re.sub("%[0-9A-F]{2}", lambda m: m.group().lower(), quote(secret, safe=""))}
-        return tuple(sorted(forms, key=len, reverse=True))
+        # The longest first, so that no form is left in pieces by a shorter one.
+        return tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
     def conninfo(self, dbname: str | None = None, **extra: str) -> dict[str, t.Any]:
         """libpq parameters as a dict (for psycopg2 or the environment of a program)."""
@@ -143,12 +144,14 @@ def parse_url(url: str) -> Target:
         raise MigrationError("the database URL does not start with postgresql://", code="URL_INVALID")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        pairs = dict(parse_qsl(parts.query, keep_blank_values=True))
+        host, port = parts.hostname or "", parts.port or int(pairs.get("port") or 5432)
+        if not 0 < port < 65536:
+            raise ValueError
     except ValueError:
         raise MigrationError("the host or the port in the database URL cannot be read", code="URL_INVALID", next_step=_ENCODE_HINT) from None
     if parts.fragment or "#" in url:
         raise MigrationError("the database URL has a bare #", code="URL_INVALID", next_step=_ENCODE_HINT)
-    pairs = dict(parse_qsl(parts.query, keep_blank_values=True))
     dbname = unquote(parts.path[1:]) if len(parts.path) > 1 else "postgres"
     _check_name("database", dbname)
     schema = pairs.get("schema") or "public"
@@ -157,7 +160,7 @@ def parse_url(url: str) -> Target:
     return Target(
         dbname=dbname,
         host=host,
-        port=port or int(pairs.get("port") or 5432),
+        port=port,
         user=unquote(parts.username or ""),
         password=None if parts.password is None else unquote(parts.password),
         schema=schema,
