@@ -64,9 +64,8 @@ def _shown(wanted: t.Sequence[t.Any]) -> str:
 def _empty(why: str, groups: t.Mapping[str, t.Sequence[str]]) -> AnsibleFilterError:
     known = ["%s (%d)" % (name, len(hosts)) for name, hosts in sorted(groups.items()) if hosts and name not in ("all", "ungrouped")]
     listed = ", ".join(known[:20]) + (" and %d more" % (len(known) - 20) if len(known) > 20 else "")
-    return AnsibleFilterError(
-        "TARGETS_EMPTY: %s. Known groups: %s. Next: check -e migration_targets=..., --limit and -i against: ansible-inventory --graph." % (why, listed or "none with a host")
-    )
+    step = "check -e migration_targets=..., --limit and -i against: ansible-inventory --graph"
+    return AnsibleFilterError("TARGETS_EMPTY: %s. Known groups: %s. Next: %s." % (why, listed or "none with a host", step))
 
 
 class FilterModule:

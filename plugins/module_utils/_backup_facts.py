@@ -61,7 +61,8 @@ def read_ledger(conn: t.Any, schema: str) -> dict[str, t.Any] | None:
     found = rows(
         conn,
         sql.SQL(
-            "SELECT migration_name, checksum, finished_at IS NOT NULL, rolled_back_at IS NOT NULL, finished_at, started_at FROM {} ORDER BY started_at, migration_name, id"
+            "SELECT migration_name, checksum, finished_at IS NOT NULL, rolled_back_at IS NOT NULL, finished_at, started_at"
+            " FROM {} ORDER BY started_at, migration_name, id"
         ).format(sql.Identifier(schema, "_prisma_migrations")),
     )
     unfinished = [name for name, _sum, finished, rolled_back, *_times in found if not finished and not rolled_back]

@@ -66,7 +66,8 @@ def _take_prisma_lock(conn: t.Any, wait: float) -> None:
     end = time.monotonic() + wait
     while not (row(conn, "SELECT pg_try_advisory_lock(%s)", (PRISMA_LOCK,)) or (False,))[0]:
         if time.monotonic() >= end:
-            raise MigrationError("another session holds Prisma's migration lock", code="LOCKED", next_step="wait for that deploy to end; migration_info shows its pid")
+            next_step = "wait for that deploy to end; migration_info shows its pid"
+            raise MigrationError("another session holds Prisma's migration lock", code="LOCKED", next_step=next_step)
         time.sleep(POLL_SECONDS)
 
 
@@ -75,7 +76,9 @@ def _prepare(conn: t.Any, target: Target) -> None:
     if not rows(conn, "SELECT 1 FROM pg_namespace WHERE nspname = %s", (target.schema,)):
         execute(conn, sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(target.schema)))
     found = rows(
-        conn, "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = '_prisma_migrations'", (target.schema,)
+        conn,
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = '_prisma_migrations'",
+        (target.schema,),
     )
     if not found:
         execute(conn, sql.SQL(_CREATE_LEDGER).format(ledger_table(target)))

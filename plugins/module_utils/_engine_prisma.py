@@ -125,7 +125,8 @@ def end_sessions(target: Target, application_name: str, wait: float = 10.0) -> N
                 return
             if time.monotonic() >= end:
                 pids = [pid for (pid,) in found]
-                raise MigrationError("the deploy command ended, but its sessions live on: pid %s" % ", ".join(map(str, pids)), code="SESSIONS_REMAIN", pids=pids)
+                text = "the deploy command ended, but its sessions live on: pid %s" % ", ".join(map(str, pids))
+                raise MigrationError(text, code="SESSIONS_REMAIN", pids=pids)
             # A session that ends by itself within a moment is not cut off.
             if end - time.monotonic() < wait - 1:
                 rows(conn, _END_SESSIONS, (application_name[:63], target.dbname))

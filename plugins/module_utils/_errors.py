@@ -79,7 +79,10 @@ CODES: dict[str, tuple[str, str]] = {
         "the ledger and the migrations folder disagree (edited, missing or out of order)",
         "check out the revision that was deployed, or allow it by name in migrate_deploy_allow",
     ),
-    "POOLER": ("a connection pooler stands between this host and the server; locks and settings of a session do not survive it", "use the direct URL of the database, not that of the pooler"),
+    "POOLER": (
+        "a connection pooler stands between this host and the server; locks and settings of a session do not survive it",
+        "use the direct URL of the database, not that of the pooler",
+    ),
     "UNMANAGED_DATABASE": ("the schema has tables but no ledger; Prisma refuses to deploy (P3005)", "baseline it first: prisma migrate resolve --applied NAME"),
     "LEDGER_MOVED": ("the ledger changed between the check and the deploy", "run the playbook again: it reads the new state"),
     "UNKNOWN_MIGRATION": ("a migration that was named does not exist in the folder", "check the name; migration_info lists them"),
@@ -89,7 +92,10 @@ CODES: dict[str, tuple[str, str]] = {
     "DEPLOY_COMMAND_FAILED": ("the deploy command failed before it changed the ledger", "read its output in the result"),
     "DEPLOY_TIMEOUT": ("the deploy command took longer than allowed and was ended", "raise timeout, or look what it waited for"),
     "MIGRATION_FAILED": ("a migration failed; the state after it is in the result", "read error and state; roll back or resolve"),
-    "MIGRATION_FAILED_CLEAN": ("a migration failed and left nothing behind", "mend the cause, mark it rolled back (prisma migrate resolve --rolled-back NAME), deploy again"),
+    "MIGRATION_FAILED_CLEAN": (
+        "a migration failed and left nothing behind",
+        "mend the cause, mark it rolled back (prisma migrate resolve --rolled-back NAME), deploy again",
+    ),
     "MIGRATION_FAILED_PARTIAL": ("a migration failed half applied", "restore the restore point of this run: rollback.yml"),
     "DEPLOY_INCOMPLETE": (
         "the deploy command ended without an error, but the ledger does not hold exactly the expected migrations",
@@ -107,7 +113,10 @@ CODES: dict[str, tuple[str, str]] = {
     "BACKUP_FORMAT": ("this is no restore point of this collection, or its manifest cannot be read", "choose a restore point that backup.yml made"),
     "BACKUP_CORRUPT": ("a file of the restore point is not what its manifest says", "do not use it; choose another restore point"),
     "BACKUP_FOREIGN": ("the restore point belongs to another database or server", "choose a restore point of this database"),
-    "VERSION_MISMATCH": ("the archive was written by a newer PostgreSQL than can be read here", "use client programs and a server at least as new as the archive"),
+    "VERSION_MISMATCH": (
+        "the archive was written by a newer PostgreSQL than can be read here",
+        "use client programs and a server at least as new as the archive",
+    ),
     "RESTORE_PREREQUISITE": ("something that the archive needs is not on this server", "create what is named in the message, then run again"),
     "RESTORE_FAILED": ("the restore into the staging database failed; the live database was not touched", "read the program's message"),
     "FINGERPRINT_DISTURBED": ("a table was rewritten (TRUNCATE, ALTER TABLE, VACUUM FULL) while it was read", "run again when nobody changes the schema"),

@@ -33,7 +33,10 @@ FORMAT = 1
 LEVELS = ("schema", "counts", "full")
 #: After so many tables their locks are given back, for a server has room for few thousand.
 _BATCH = 500
-_SAVEPOINT = "pgops_fingerprint"
+_SAVEPOINT = "SAVEPOINT pgops_fingerprint"
+_SETTINGS_SAVEPOINT = "SAVEPOINT pgops_fingerprint_settings"
+_UNDO = "ROLLBACK TO SAVEPOINT pgops_fingerprint"
+_UNDO_SETTINGS = "ROLLBACK TO SAVEPOINT pgops_fingerprint_settings; RELEASE SAVEPOINT pgops_fingerprint_settings"
 
 _TABLES = """
 WITH RECURSIVE parent(oid, label, depth) AS (
@@ -192,7 +195,7 @@ def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skippe
             entry["parents"] = list(table.parents)
         result[table.label] = entry
         if number % _BATCH == _BATCH - 1:
-            execute(conn, "ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+            execute(conn, _UNDO)
     return result
 
 
@@ -217,7 +220,7 @@ def _take_sequences(conn: t.Any) -> dict[str, t.Any]:
         with _reading("the sequences"):
             for label, last_value, is_called in rows(conn, sql.SQL(" UNION ALL ").join(parts)):
                 result[label] = {"last_value": last_value, "is_called": is_called}
-        execute(conn, "ROLLBACK TO SAVEPOINT %s" % _SAVEPOINT)
+        execute(conn, _UNDO)
     return result
 
 
@@ -245,14 +248,14 @@ def _moment(conn: t.Any, snapshot: str | None) -> t.Iterator[None]:
             if snapshot:
                 execute(conn, "SET TRANSACTION SNAPSHOT %s", (snapshot,))
             # Two of them: the outer one takes the settings back, the inner one the locks.
-            execute(conn, "SAVEPOINT %s_settings" % _SAVEPOINT)
+            execute(conn, _SETTINGS_SAVEPOINT)
             for name, value in PINNED.items():
                 row(conn, "SELECT pg_catalog.set_config(%s, %s, true)", (name, value))
-            execute(conn, "SAVEPOINT %s" % _SAVEPOINT)
+            execute(conn, _SAVEPOINT)
         yield
     finally:
         with contextlib.suppress(psycopg2.Error):
-            execute(conn, f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}_settings; RELEASE SAVEPOINT {_SAVEPOINT}_settings" if inside else "ROLLBACK")
+            execute(conn, _UNDO_SETTINGS if inside else "ROLLBACK")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, row, rows, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, rows, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -81,10 +81,9 @@ def read_facts(conn: t.Any, target: Target) -> Facts:
     :raises MigrationError: ``LEDGER_UNREADABLE`` (permission), ``LEDGER_MALFORMED``.
     """
     with sql_errors("read the catalogue of %s" % target.label(), target):
-        schema, ledger, tables = t.cast(t.Tuple[int, int, int], row(conn, _SCHEMA, {"schema": target.schema, "table": TABLE}))
-        sessions = [
-            dict(zip(("pid", "granted", "application_name", "user", "state", "age_seconds", "query_seconds"), found)) for found in rows(conn, _LOCKS, (PRISMA_LOCK,))
-        ]
+        [(schema, ledger, tables)] = rows(conn, _SCHEMA, {"schema": target.schema, "table": TABLE})
+        columns = ("pid", "granted", "application_name", "user", "state", "age_seconds", "query_seconds")
+        sessions = [dict(zip(columns, found)) for found in rows(conn, _LOCKS, (PRISMA_LOCK,))]
     return Facts(
         schema_exists=bool(schema),
         ledger_exists=bool(ledger),

@@ -175,13 +175,18 @@ def from_json(text: bytes) -> Manifest:
         raise MigrationError("%s is not JSON" % FILE_NAME, code="BACKUP_FORMAT") from None
     if not isinstance(outer, dict) or "format" not in outer:
         raise _malformed("it is not an object with a format")
-    if type(outer["format"]) is not int or outer["format"] != FORMAT:
+    if not _is_int(outer["format"]) or outer["format"] != FORMAT:
         raise MigrationError("%s has format %r; this version reads format %d" % (FILE_NAME, outer["format"], FORMAT), code="BACKUP_FORMAT")
     if set(outer) != {"format", "manifest", "digest"} or not isinstance(outer["manifest"], dict):
         raise _malformed("it holds something else than format, manifest and digest")
     if outer["digest"] != _digest(outer["manifest"]):
         raise MigrationError("%s was changed after it was written: its digest is wrong" % FILE_NAME, code="BACKUP_CORRUPT")
     return _validated(outer["manifest"])
+
+
+def _is_int(value: object) -> bool:
+    """JSON's true is an int to Python."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _validated(content: dict[str, t.Any]) -> Manifest:
@@ -194,7 +199,7 @@ def _validated(content: dict[str, t.Any]) -> Manifest:
     if content["ledger"] is not None:
         _check("ledger", content["ledger"], _LEDGER)
     for bounds in content["sequences_moved"].values():
-        if not (isinstance(bounds, list) and len(bounds) == 2 and all(value is None or type(value) is int for value in bounds)):
+        if not (isinstance(bounds, list) and len(bounds) == 2 and all(value is None or _is_int(value) for value in bounds)):
             raise _malformed("sequences_moved has a value of the wrong type")
     if content["kind"] != "dump":
         raise _malformed("kind is %r" % content["kind"])

@@ -17,6 +17,12 @@ HEADER = """# Migration log
 
 One entry for each migration that a run applied, failed to apply or took back. `migration_log.jsonl` holds the same for programs.
 """
+#: What became of a migration that had been applied.
+_NOTES = {
+    "rolled_back": "applied, then undone",
+    "rollback_failed": "the rollback after it failed; read the state",
+    "failed": "the run failed after it",
+}
 _STATUS = {"applied": "Applied", "failed": "Failed", "rolled_back": "Rolled back"}
 
 
@@ -29,7 +35,7 @@ def log_entries(record: Record) -> list[dict[str, t.Any]]:
     deploy, restore = record["deploy"] or {}, record["restore"] or {}
     failed = deploy.get("failed_migration") or {}
     back = outcome == "rolled_back"
-    note = {"rolled_back": "applied, then undone", "rollback_failed": "the rollback after it failed; read the state", "failed": "the run failed after it"}.get(outcome, "")
+    note = _NOTES.get(outcome, "")
     found = [(entry["name"], "rolled_back" if back else "applied", entry["seconds"], note) for entry in deploy.get("applied") or ()]
     if failed.get("name"):
         said = " ".join(part for part in (failed.get("state"), failed.get("sqlstate"), failed.get("error")) if part)

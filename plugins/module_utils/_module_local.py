@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 import typing as t
 
@@ -27,7 +26,7 @@ def run_local(module: AnsibleModule, work: t.Callable[[], dict[str, t.Any]]) -> 
     except Exception as error:  # pylint: disable=broad-except # a mistake of ours must still end with a code
         module.fail_json(exception=traceback.format_exc(), **MigrationError("%s: %s" % (type(error).__name__, error), code="INTERNAL").result())
     module.exit_json(**result)
-    sys.exit(0)
+    raise SystemExit(0)
 
 
 __all__ = ("run_local",)

@@ -23,9 +23,9 @@ OUTCOMES = (NOTHING, APPLIED, REFUSED, FAILED, ROLLED_BACK, ROLLBACK_FAILED, CHE
 GOOD = frozenset([NOTHING, APPLIED, CHECKED, RESTORED, DONE])
 
 #: Phases in the order of a run. Others may be given; they count as being between verification and restore.
-PHASES = ("status", "guard", "preflight", "backup", "deploy", "verification", "resolve", "restore", "restore_verification")
+PHASES = ("status", "guard", "preflight", "server", "backup", "deploy", "verification", "resolve", "restore", "restore_verification")
 #: Phases that touch no database.
-_BEFORE = frozenset(["status", "guard", "preflight", "backup"])
+_BEFORE = frozenset(["status", "guard", "preflight", "server", "backup"])
 WRITING = frozenset(["backup", "deploy", "resolve", "restore"])
 DEPLOYING = frozenset(["staging_migrate", "production_migrate", "phased_migrate"])
 RESTORING = frozenset(["rollback", "restore"])
@@ -98,22 +98,27 @@ class View:
     def automatic(self) -> bool:
         """Whether the way back was an answer to a failure of this run."""
         cause = self.cause()
-        return self.runbook not in RESTORING and cause is not None and not _of_restore(str(cause["phase"]))
+        # A runbook that deploys goes back for no other reason, also where it did not say which.
+        return self.runbook in DEPLOYING or (self.runbook not in RESTORING and cause is not None and not _of_restore(str(cause["phase"])))
 
     def applied(self) -> list[t.Mapping[str, t.Any]]:
         return list(self.result("deploy").get("applied") or ())
 
     def deploy_refused(self) -> bool:
-        """Whether the deploy failed before it did anything."""
+        """Whether the deploy failed before it did anything; what it says of itself counts more than its code."""
         result = self.result("deploy")
-        did = result.get("changed") or result.get("applied") or result.get("failed_migration")
-        return self.state("deploy") == "failed" and not did and self.errors["deploy"]["code"] in _DEPLOY_REFUSALS
+        if self.state("deploy") != "failed" or any(result.get(key) for key in ("changed", "applied", "failed_migration", "planned")):
+            return False
+        return result["touched"] is False if "touched" in result else self.errors["deploy"]["code"] in _DEPLOY_REFUSALS
 
     def idle(self) -> bool:
         """Whether the state that was read has nothing pending; only where no deploy said so itself."""
         for phase in ("deploy", "preflight", "status"):
             result = self.result(phase)
             if self.state(phase) not in ("skipped", "failed") and "status" in result:
+                # A deploy's plan knows best: a history may differ where that is allowed, and up_to may hold back.
+                if "engine" in result:
+                    return not result.get("would_apply") and not result.get("applied")
                 return result["status"] == "up_to_date" and not result.get("pending")
         return False
 
@@ -169,7 +174,8 @@ def _decide_restore(view: View) -> str:
     if later is not None or not view.proven():
         early = view.state("restore") in ("failed", "skipped") and later is not None and later["code"] in RESTORE_REFUSALS
         return REFUSED if early and view.state("deploy") == "skipped" else ROLLBACK_FAILED
-    return RESTORED if "changed" in (view.state("restore"), view.state("deploy"), view.state("resolve")) else NOTHING
+    acted = any(view.state(phase) == "changed" or view.result(phase).get("changed") for phase in ("deploy", "resolve", "restore"))
+    return RESTORED if acted else NOTHING
 
 
 __all__ = (

@@ -18,7 +18,13 @@ from ansible_collections.pgops.migrations.plugins.module_utils._server_text impo
 from ansible_collections.pgops.migrations.plugins.module_utils._substate import CLEAN, PARTIAL, RUNNING
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import APPLIED, EDITED, MISSING, OUT_OF_ORDER, UNFINISHED, Report
 
-_REFUSALS = {"P3019": "PROVIDER_MISMATCH", "P3005": "UNMANAGED_DATABASE", "P3009": "UNFINISHED_MIGRATION", "P3015": "MIGRATION_FILE_MISSING", "P1003": "DATABASE_MISSING"}
+_REFUSALS = {
+    "P1003": "DATABASE_MISSING",
+    "P3005": "UNMANAGED_DATABASE",
+    "P3009": "UNFINISHED_MIGRATION",
+    "P3015": "MIGRATION_FILE_MISSING",
+    "P3019": "PROVIDER_MISMATCH",
+}
 _FLAG_WORDS = {EDITED: "edited after it was applied", MISSING: "applied and not in the folder", OUT_OF_ORDER: "older than the newest applied one"}
 
 
@@ -57,14 +63,18 @@ def refuse_blocked(report: Report) -> None:
         if verdict.substate == RUNNING:
             raise MigrationError("%s is being applied by another session" % verdict.name, code="MIGRATION_RUNNING", migration=verdict.name)
         raise MigrationError(
-            "%s was started and never finished (%s)" % (verdict.name, verdict.substate), code="UNFINISHED_MIGRATION", migration=verdict.name, substate=verdict.substate
+            "%s was started and never finished (%s)" % (verdict.name, verdict.substate),
+            code="UNFINISHED_MIGRATION",
+            migration=verdict.name,
+            substate=verdict.substate,
         )
 
 
 def refuse_diverged(report: Report, allow: t.Collection[str]) -> None:
     """:raises MigrationError: ``HISTORY_DIVERGED`` with every name that is not allowed."""
     found = {
-        flag: [v.name for v in report.verdicts if flag in v.flags and v.name not in allow and (v.verdict == APPLIED or flag == OUT_OF_ORDER)] for flag in _FLAG_WORDS
+        flag: [v.name for v in report.verdicts if flag in v.flags and v.name not in allow and (v.verdict == APPLIED or flag == OUT_OF_ORDER)]
+        for flag in _FLAG_WORDS
     }
     if any(found.values()):
         text = "; ".join("%s: %s" % (_FLAG_WORDS[flag], ", ".join(names)) for flag, names in found.items() if names)

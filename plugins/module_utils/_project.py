@@ -81,7 +81,7 @@ def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_
                 app_dir=app,
             )
         warnings.append("the project has no schema.prisma where the Prisma CLI looks; only the engine direct can deploy it")
-    text = strip_comments(read_text(datasource)) if datasource else ""
+    text = strip_comments(read_text(datasource)) if datasource and os.path.isfile(datasource) else ""
     env, literal = datasource_urls(text)
     return Project(
         app, os.path.normpath(found), schema, config, _unique(["DATABASE_URL"] + env + settings.get("env", [])), literal, tuple(warnings)
@@ -158,7 +158,8 @@ def read_config(text: str, base: str) -> dict[str, t.Any]:
     schema = re.search(r"\bschema\s*:\s*" + _VALUE, text)
     if schema:
         result["schema"] = _path(schema, base)
-    block = re.search(r"\bmigrations\s*:\s*\{([^{}]*)\}", text)
+    # Braces of ${..} in a template and of one nested object do not end the block.
+    block = re.search(r"\bmigrations\s*:\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.sub(r"\$\{[^{}]*\}", "$", text))
     if block and re.search(r"\bpath\s*:", block.group(1)):
         path = re.search(r"\bpath\s*:\s*" + _VALUE, block.group(1))
         if path and _path(path, base):

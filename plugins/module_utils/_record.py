@@ -16,6 +16,7 @@ import datetime
 import re
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import CODES
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import PHASES, WRITING, View, decide
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line, plain
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence import plural, sentence
@@ -27,8 +28,9 @@ _KEPT: dict[str, tuple[str, ...]] = {
     "status": ("status", "pending", "ledger_head", "set_digest", "status_misleads", "next_deploy", "warnings"),
     "backup": ("restore_point", "warnings"),
     "deploy": (
-        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "seconds", "output", "warnings",
-        "failed_migration", "sqlstate", "sessions",
+        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "seconds", "output",
+        "warnings",
+        "failed_migration", "sqlstate", "sessions", "touched",
     ),
     "restore": ("kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation"),
 }  # fmt: skip
@@ -36,7 +38,10 @@ _KEPT: dict[str, tuple[str, ...]] = {
 _DICTS = ("restore_point", "restored", "loss", "failed_migration", "seconds", "next_deploy")
 _LISTS = ("pending", "planned", "would_apply", "warnings", "differences", "findings", "checks")
 _ONCE = ("code", "msg", "next_step")
-_NEXT_STEP = re.compile(r"\s*Next: .*\Z", re.S)
+_NEXT_STEP = re.compile(r"\s*\bNext: (.*)\Z", re.S)
+_CODE = re.compile(r"(?:^|(?<=: ))([A-Z][A-Z0-9_]{3,}): ")
+#: What only the verification says, by an assertion that registers nothing.
+_OF_VERIFICATION = frozenset(["CHECK_FAILED", "DATA_LOSS"])
 #: Tables of a record's row counts; those that differ come first.
 _TABLES = 1000
 
@@ -150,14 +155,21 @@ def _state(name: str, result: Result) -> str:
 
 
 def _error(result: Result, phase: str) -> dict[str, str]:
-    """Code, message without code and next step, next step."""
-    code = line(result.get("code") or "")
+    """Code, message without code and next step, next step, phase.
+
+    An assertion has only a message; it may be worded as a module words its own, C(CODE: text. Next: step.).
+    """
+    code, step = line(result.get("code") or ""), line(result.get("next_step") or "", 400)
     text = str(result.get("msg") or result.get("message") or result.get("module_stderr") or "").strip()
+    worded = next((found for found in _CODE.finditer(text) if found.group(1) in CODES), None)
+    if worded and code in ("", worded.group(1)):
+        code, text = worded.group(1), text[worded.end() :]
+    advice = _NEXT_STEP.search(text)
+    if advice:
+        step, text = step or line(advice.group(1), 400).rstrip("."), text[: advice.start()]
     if result.get("unreachable"):
         text = "unreachable: %s" % text
-    if code and text.startswith(code + ": "):
-        text = text[len(code) + 2 :]
-    return {"code": code, "msg": line(_NEXT_STEP.sub("", text), 400), "next_step": line(result.get("next_step") or "", 400), "phase": line(phase)}
+    return {"code": code, "msg": line(text, 400), "next_step": step, "phase": line(phase or ("verification" if code in _OF_VERIFICATION else ""))}
 
 
 def reduced(phase: str, result: Result) -> dict[str, t.Any]:
@@ -181,7 +193,8 @@ def reduced(phase: str, result: Result) -> dict[str, t.Any]:
         failed = result.get("failed_migration")
         name = str(failed.get("name")) if isinstance(failed, t.Mapping) else ""
         if name:
-            answer["failed_migration"] = dict(answer.get("failed_migration") or {}, name=line(name), error=line(t.cast("Result", failed).get("error") or "", 400))
+            said = line(t.cast("Result", failed).get("error") or "", 400)
+            answer["failed_migration"] = dict(answer.get("failed_migration") or {}, name=line(name), error=said)
             evidence = result.get("evidence")
             answer["evidence"] = plain(evidence.get(name) or {}) if isinstance(evidence, t.Mapping) else {}
     if phase == "verification":

@@ -182,7 +182,7 @@ def _restore_point(record: Record) -> list[str]:
     point = (record["backup"] or {}).get("restore_point") or {}
     if not point.get("id"):
         return []
-    size = "%s, %s, %s bytes" % (plural(_int(point.get("tables")), "table"), plural(_int(point.get("rows")), "row"), format(_int(point.get("size_bytes")), ",d"))
+    size = ", ".join(plural(_int(point.get(key)), word) for key, word in (("tables", "table"), ("rows", "row"), ("size_bytes", "byte")))
     lines = ["## Restore point", "", *table(["What", "Value"], [["Id", code(point["id"])], ["Folder", code(point.get("path"), 1000)], ["Holds", size]])]
     command = rollback_command(record)
     if not command:

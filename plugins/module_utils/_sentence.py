@@ -83,7 +83,11 @@ def _restore_point(view: View) -> str:
 
 def _why(view: View) -> str:
     """What went wrong first."""
-    cause = view.cause() or NO_ERROR
+    cause = view.cause()
+    if cause is None:
+        # The playbook went back, and did not hand over what had failed.
+        findings = view.result("verification").get("findings")
+        return "the check after the deploy had %s" % plural(len(findings), "finding") if findings else "something failed that was not recorded"
     failed = view.result("deploy").get("failed_migration") or {}
     if cause["phase"] == "deploy" and failed.get("name"):
         said = ": ".join(str(part) for part in (failed.get("sqlstate"), failed.get("error")) if part) or _of_error(cause)
@@ -103,7 +107,8 @@ def _why_capital(view: View) -> str:
 def _nothing(view: View) -> str:
     if view.state("restore") == "nothing":
         return "nothing to do, %s is already as in the restore point%s" % (_database(view), _blank(_restored_id(view)))
-    known = next((view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight") if view.result(phase).get("applied_total") is not None), None)
+    totals = [view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight")]
+    known = next((total for total in totals if total is not None), None)
     text = "nothing to do" + (", %s applied" % plural(known, "migration") if known is not None else ", nothing is pending")
     waiting = len(view.result("deploy").get("pending") or ())
     text += " (%d held back by up_to)" % waiting if waiting else ""
@@ -171,7 +176,8 @@ def _failed(view: View) -> str:
     elif view.state("deploy") == "skipped" and view.runbook in DEPLOYING:
         text += "; the deploy was not started"
     point = _restore_point(view)
-    return "%s. Not rolled back, %s.%s" % (text, "restore point %s" % point if point else "NO restore point", _next(cause, "read the state with status.yml")) + _and_then(view)
+    text += ". Not rolled back, %s." % ("restore point %s" % point if point else "NO restore point")
+    return text + _next(cause, "read the state with status.yml") + _and_then(view)
 
 
 def _and_then(view: View) -> str:
@@ -208,7 +214,8 @@ def _rollback_failed(view: View) -> str:
         text += "; the former database is kept as %s" % kept if kept else ""
     else:
         text += "The restore failed (%s); " % _of_error(later or NO_ERROR)
-        text += "it did not touch the live database" if (later or NO_ERROR)["code"] in _LIVE_UNTOUCHED else "whether the live database was exchanged is not known"
+        untouched = (later or NO_ERROR)["code"] in _LIVE_UNTOUCHED
+        text += "it did not touch the live database" if untouched else "whether the live database was exchanged is not known"
     point = _restored_id(view) or _restore_point(view)
     return text + ". %s.%s" % ("Restore point %s" % point if point else "NO restore point", _next(later, "read the state with status.yml, then rollback.yml"))
 

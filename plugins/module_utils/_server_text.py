@@ -28,10 +28,11 @@ _WORDS: tuple[tuple[str, str], ...] = (
     (r"division by zero", "22012"),
     (r"invalid input syntax", "22P02"),
     (r"syntax error", "42601"),
-    (r"no such table|relation \S+ does not exist", "42P01"),
+    # A column's message names its relation, so it is asked for first.
     (r"no such column|column \S+ (?:of relation \S+ )?does not exist", "42703"),
-    (r"relation \S+ already exists", "42P07"),
     (r"column \S+ of relation \S+ already exists", "42701"),
+    (r"no such table|relation \S+ does not exist", "42P01"),
+    (r"relation \S+ already exists", "42P07"),
     (r"type \S+ already exists|already exists", "42710"),
     (r"server closed the connection|connection terminated|terminating connection", "08006"),
 )

@@ -142,9 +142,9 @@ def _marked(row: LedgerRow) -> bool:
 
 def _mark_out_of_order(verdicts: list[Verdict]) -> list[Verdict]:
     newest = max((sort_key(v.name) for v in verdicts if v.verdict == APPLIED), default=None)
-    return [
-        dataclasses.replace(v, flags=v.flags + (OUT_OF_ORDER,)) if newest is not None and v.verdict == PENDING and sort_key(v.name) < newest else v for v in verdicts
-    ]
+    if newest is None:
+        return verdicts
+    return [dataclasses.replace(v, flags=v.flags + (OUT_OF_ORDER,)) if v.verdict == PENDING and sort_key(v.name) < newest else v for v in verdicts]
 
 
 def _status(facts: Facts, verdicts: t.Sequence[Verdict], pending: t.Sequence[str]) -> str:

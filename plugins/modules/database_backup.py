@@ -181,6 +181,14 @@ restore_point:
       returned: not in check mode
       type: str
       sample: microcare 20261122T163000Z-ab12cd
+code:
+  description: Stable code of the error; C(docs/errors.md) explains all of them.
+  returned: failure
+  type: str
+next_step:
+  description: What to do next.
+  returned: failure
+  type: str
 """
 
 import dataclasses

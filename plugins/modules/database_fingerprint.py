@@ -174,6 +174,14 @@ dest:
   returned: success
   type: str
   sample: /var/lib/pgops/before.json
+code:
+  description: Stable code of the error; C(docs/errors.md) explains all of them.
+  returned: failure
+  type: str
+next_step:
+  description: What to do next.
+  returned: failure
+  type: str
 """
 
 import typing as t

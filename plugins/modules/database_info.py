@@ -121,6 +121,14 @@ privileges:
   sample:
     {schema_exists: true, create_in_schema: true, create_schema: true, createdb: true, owner: true, signal_sessions: true, see_sessions: false,
      bypass_row_security: false}
+code:
+  description: Stable code of the error; C(docs/errors.md) explains all of them.
+  returned: failure
+  type: str
+next_step:
+  description: What to do next.
+  returned: failure
+  type: str
 """
 
 import typing as t

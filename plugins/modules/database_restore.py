@@ -133,6 +133,14 @@ terminated:
   returned: when a swap was done
   type: int
   sample: 8
+code:
+  description: Stable code of the error; C(docs/errors.md) explains all of them.
+  returned: failure
+  type: str
+next_step:
+  description: What to do next.
+  returned: failure
+  type: str
 """
 
 import dataclasses

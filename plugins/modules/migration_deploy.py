@@ -59,7 +59,9 @@ options:
     type: str
     default: ''
   client_connection_check_interval:
-    description: How often the server looks whether the deploying client is alive; a dead client's migration is then rolled back. Empty leaves the server's setting.
+    description:
+      - How often the server looks whether the deploying client is alive; a dead client's migration is then rolled back.
+      - Empty leaves the server's own setting.
     type: str
     default: 1s
   lock_wait:
@@ -139,7 +141,7 @@ engine:
   returned: success
   type: str
 status:
-  description: Status of the target after it, as M(pgops.migrations.migration_info#module) names it.
+  description: Status of the target after it, as M(pgops.migrations.migration_info) names it.
   returned: always
   type: str
   sample: up_to_date
@@ -156,7 +158,7 @@ ledger_head_before:
   returned: success
   type: str
 migrations:
-  description: All verdicts after it, as M(pgops.migrations.migration_info#module) returns them; on failure without those that are simply applied.
+  description: All verdicts after it, as M(pgops.migrations.migration_info) returns them; on failure without those that are simply applied.
   returned: always
   type: list
   elements: dict

@@ -80,7 +80,7 @@ attributes:
     support: none
   idempotent:
     support: full
-    details: RV(changed) says whether the run changed its target. A record is a log and no change, so a run that did nothing reports none.
+    details: C(changed) says whether the run changed its target. A record is a log and no change, so a run that did nothing reports none.
 seealso:
   - module: pgops.migrations.run_summary
 """
@@ -144,7 +144,7 @@ logged:
   type: int
   sample: 4
 record:
-  description: The record. In check mode M(pgops.migrations.run_summary#module) takes it, as no file was written.
+  description: The record. In check mode M(pgops.migrations.run_summary) takes it, as no file was written.
   returned: always
   type: dict
   sample: {format: 1, target: staging1, outcome: applied}

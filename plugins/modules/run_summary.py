@@ -13,8 +13,8 @@ module: run_summary
 short_description: Draw many targets into one table
 version_added: "1.0.0"
 description:
-  - Reads the records that M(pgops.migrations.run_record#module) wrote in a run, and finds the targets that have none.
-  - Or takes the results of M(pgops.migrations.migration_info#module) of many hosts in O(states).
+  - Reads the records that M(pgops.migrations.run_record) wrote in a run, and finds the targets that have none.
+  - Or takes the results of M(pgops.migrations.migration_info) of many hosts in O(states).
   - Never fails because of a target; RV(ok) and RV(unsuccessful) are for the playbook to decide by.
   - Runs on the controller, so delegate it to C(localhost). It connects to no database.
 author:
@@ -34,12 +34,12 @@ options:
     default: ''
   records:
     description:
-      - Results of M(pgops.migrations.run_record#module) by host, for those that have no file.
+      - Results of M(pgops.migrations.run_record) by host, for those that have no file.
       - In check mode no record is written, so without this every target is V(no_record).
     type: dict
     default: {}
   states:
-    description: Results of M(pgops.migrations.migration_info#module) by host, failed ones included.
+    description: Results of M(pgops.migrations.migration_info) by host, failed ones included.
     type: dict
   width:
     description: Width of the table.
@@ -78,7 +78,7 @@ EXAMPLES = r"""
 
 - name: End with the status that the run deserves
   ansible.builtin.fail:
-    msg: "These targets need somebody: {{ summary.failed | join(', ') }}"
+    msg: "These targets need somebody: {{ summary.unsuccessful | join(', ') }}"
   when: not summary.ok
   run_once: true
 
@@ -201,7 +201,8 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
     path = os.path.join(params["reports_dir"], file_name(params["run_id"]), "index.md") if written else ""
     if written and not module.check_mode:
         folder = prepare(params["reports_dir"], params["run_id"])
-        links = {target: quote(file_name(target), safe="") + ".md" for target in targets if os.path.exists(paths_of(params["reports_dir"], params["run_id"], target)[1])}
+        reported = [target for target in targets if os.path.exists(paths_of(params["reports_dir"], params["run_id"], target)[1])]
+        links = {target: quote(file_name(target), safe="") + ".md" for target in reported}
         title = "Run %s: %s" % (params["run_id"], summary["counts"] or "no target")
         write_whole(path, index_text(title, columns, rows, links))
         write_whole(os.path.join(folder, "summary.json"), to_json(dict(summary, format=1, run_id=params["run_id"])))

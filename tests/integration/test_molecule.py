@@ -11,7 +11,6 @@ import pathlib
 import subprocess
 
 import pytest
-
 from conftest import ROOT
 
 SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))

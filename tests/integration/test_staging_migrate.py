@@ -114,6 +114,20 @@ def test_half_applied_migration_is_rolled_back(staging: Staging, play: Play, mod
     assert again.returncode == 2 and fingerprint(module, staging) == before
 
 
+def test_loss_that_no_migration_names_is_rolled_back(staging: Staging, play: Play, module: ModuleRunner) -> None:
+    sneaky = pathlib.Path(staging.app_dir) / "prisma/migrations/20260401000000_tidy_up"
+    sneaky.mkdir()
+    (sneaky / "migration.sql").write_text("DO $$ BEGIN EXECUTE 'DELETE FROM mess' || 'ages WHERE id % 7 = 0'; END $$;\n", encoding="utf-8")
+    before = fingerprint(module, staging)
+    done = play("staging_migrate.yml", staging)
+    assert done.returncode == 2 and "DATA_LOSS" in done.stdout and "public.messages has" in done.stdout, done.stdout
+    assert fingerprint(module, staging) == before
+    (record,) = records(staging)
+    assert record["outcome"] == "rolled_back" and record["error"]["code"] == "DATA_LOSS"
+    accepted = play("staging_migrate.yml", staging, verification_expect=["public.messages"])
+    assert accepted.returncode == 0 and fingerprint(module, staging)["rows"] < before["rows"]
+
+
 def test_rollback_asks_shows_the_loss_and_goes_back(staging: Staging, play: Play, module: ModuleRunner) -> None:
     before = fingerprint(module, staging)
     assert play("staging_migrate.yml", staging).returncode == 0
