@@ -35,8 +35,8 @@ def writers(objects: t.Iterable[t.Mapping[str, str]], writes: t.Iterable[t.Mappi
             child, parent = _TABLE_OF_KEY.match(key), _ACTING_KEY.match(definition)
             if child and parent:
                 direct.setdefault(child.group(1), set()).add(parent.group(1))
-    for side in writes:
-        for table, mentioned in side.items():
+    for triggers in writes:
+        for table, mentioned in triggers.items():
             for name in names:
                 if _last(name) in mentioned:
                     direct.setdefault(name, set()).add(table)

@@ -110,7 +110,7 @@ def _nothing(view: View) -> str:
     totals = [view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight")]
     known = next((total for total in totals if total is not None), None)
     text = "nothing to do" + (", %s applied" % plural(known, "migration") if known is not None else ", nothing is pending")
-    waiting = len(view.result("deploy").get("pending") or ())
+    waiting = max(len(view.result(phase).get("pending") or ()) for phase in ("deploy", "status", "preflight"))
     text += " (%d held back by up_to)" % waiting if waiting else ""
     text += ", restore point %s" % _restore_point(view) if _restore_point(view) else ""
     findings = view.result("verification").get("findings")

@@ -56,7 +56,6 @@ class Survey:
             "migrations_dir": self.folder.path,
         }
 
-
     def brief(self) -> dict[str, t.Any]:
         """What a failure returns, short enough to be read at night: what is not simply in order."""
         whole = self.as_dict()
