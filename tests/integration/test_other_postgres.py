@@ -17,6 +17,7 @@ from test_staging_migrate import (  # noqa: F401 - fixtures and tests that run h
     test_half_applied_migration_is_rolled_back,
     test_rollback_asks_shows_the_loss_and_goes_back,
 )
+
 from tools.pgserver import Cluster, PgServerError, find_programs
 
 

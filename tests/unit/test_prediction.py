@@ -37,6 +37,7 @@ AB = folder("a", "b")
         (folder("a", "b", without_script=["b"]), Facts(), "apply", ("a",), "P3015"),
         (folder("a", "b", without_script=["a"]), Facts(rows=rows("a done")), "apply", ("b",), None),
         (folder("a", lock=None), Facts(), "apply", ("a",), None),
+        (folder("a", lock=""), Facts(), "refuse", (), "P3019"),
         (folder("a", lock='provider="postgresql"'), Facts(), "refuse", (), "P3019"),
         (folder("a", lock='provider = "mysql"\n'), Facts(rows=rows("a unfinished")), "refuse", (), "P3019"),
         (folder("a", lock='provider = "mysql"\n'), Facts(rows=rows("a done")), "refuse", (), "P3019"),

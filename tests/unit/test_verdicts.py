@@ -35,6 +35,7 @@ from support.ledgers import folder, report, rows
         (("a done", "a unfinished"), "unfinished", ()),  # one unfinished row blocks, whatever the others say
         (("a unfinished", "a done"), "unfinished", ()),
         (("a rolled", "a unfinished"), "unfinished", ()),
+        (("a unfinished edited", "a unfinished"), "unfinished", ()),
         (("a done edited", "a done"), "applied", ()),  # the newest row that counts decides
         (("a marked",), "applied", ("marked",)),
         (("a marked edited",), "applied", ("edited", "marked")),
@@ -78,6 +79,11 @@ def test_out_of_order_is_pending_before_the_newest_applied(described: tuple[str,
 )
 def test_prisma_compares_with_the_first_row_and_that_is_shown_beside_the_verdict(described: tuple[str, ...], reports: bool) -> None:
     assert report(folder("a"), *described).verdicts[0].prisma_reports_edited is reports
+
+
+def test_a_migration_without_duration_that_ran_is_not_marked() -> None:
+    [row] = rows("a marked")
+    assert classify(folder("a"), Facts(rows=(dataclasses.replace(row, applied_steps_count=1),))).verdicts[0].flags == ()
 
 
 STATUSES = [
