@@ -26,7 +26,7 @@ from psycopg2 import sql
 from support.histories import INSERT, LEDGER, History, generate
 from support.prisma import PrismaProject
 
-CHUNK = 20
+CHUNK = 18
 CHUNKS = 12
 
 
