@@ -67,7 +67,8 @@ class TestCluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[TestCluster]:
     """One private server per test process; logical WAL and prepared transactions are on for the refusals."""
     folder = tmp_path_factory.mktemp("server")
-    settings = {"wal_level": "logical", "max_prepared_transactions": "10", "max_replication_slots": "10", "max_wal_senders": "5"}
+    # Autovacuum off: its transactions are commits of others, which rightly turn "clean" into "unknown".
+    settings = {"wal_level": "logical", "autovacuum": "off", "max_prepared_transactions": "10", "max_replication_slots": "10", "max_wal_senders": "5"}
     with Cluster(folder, fast=True, settings=settings, temporary=True) as server:
         yield TestCluster(server)
 

@@ -26,6 +26,7 @@ except ImportError:  # the module says so with the interpreter's path, see _modu
 #: First match wins. The texts are libpq's and the server's untranslated ones; what
 #: they miss (a server that speaks another language) is decided by asking, not by text.
 _CONNECT_TEXTS: tuple[tuple[str, str], ...] = (
+    (r"invalid value for parameter|unrecognized configuration parameter", "OPTION_INVALID"),
     (r"invalid connection option|invalid \w+ value|invalid port number", "CONNECTION_OPTIONS"),
     (r'database ".*" does not exist|has just been (renamed|dropped)', "DATABASE_MISSING"),
     (
@@ -35,12 +36,13 @@ _CONNECT_TEXTS: tuple[tuple[str, str], ...] = (
     ),
     (r"too many (clients|connections)|remaining connection slots", "TOO_MANY_CONNECTIONS"),
     (r"permission denied for database|not currently accepting connections", "PERMISSION_DENIED"),
-    (r"SSL|certificate", "TLS_FAILED"),
+    # Before TLS: the text names the host, whose name may hold any word.
     (
         r"Connection refused|could not connect|timeout expired|could not translate host name|No route to host|unreachable|is the server running"
-        r"|server closed the connection|starting up|shutting down|No such file or directory|Connection reset|Connection timed out|Name or service",
+        r"|server closed the connection|starting up|shutting down|on socket .*No such file|Connection reset|Connection timed out|Name or service",
         "SERVER_UNREACHABLE",
     ),
+    (r"\bSSL\b|\bsslmode\b|certificate", "TLS_FAILED"),
 )
 #: SQLSTATE (or its first two characters) -> code, for statements on an open connection.
 _SQLSTATES: dict[str, str] = {

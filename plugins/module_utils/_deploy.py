@@ -8,23 +8,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
 import typing as t
 import uuid
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _engine_direct, _engine_prisma
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, connection, psycopg2, scrub
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._evidence import next_xid
-from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder
+from ansible_collections.pgops.migrations.plugins.module_utils._evidence import committed_since, next_xid
+from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
-from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
+from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, plan, with_seconds
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import statements_alone
+from ansible_collections.pgops.migrations.plugins.module_utils._stage import check_stageable
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
+#: How long a server may take to come back from a crash before its state counts as unknown.
+RECOVERY_SECONDS = 30
 SETTINGS = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
 
 
@@ -62,6 +67,13 @@ def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> 
     if params["engine"] == "prisma":
         _engine_prisma.check_literal_url(project, target)
         _engine_prisma.command(project, params.get("deploy_command"), params.get("schema_file"))
+        check_stageable(project, set(found.report.pending) - set(names or found.report.pending), params.get("deploy_command"))
+    if params["timeout"] < 0:
+        raise MigrationError("timeout is %d" % params["timeout"], code="OPTION_INVALID")
+    if params["engine"] == "direct":
+        refuse_nul([folder.by_name()[name] for name in names or ()])
+    with contextlib.closing(maintenance_connection(target, params["maintenance_db"], params["run_id"])):
+        pass
     if check_mode and names:
         return dict(_result(found, found, names, params, 0.0), applied=[], would_apply=names)
     with run_lock(target, params["maintenance_db"], params["run_id"], params["lock_wait"]):
@@ -70,6 +82,17 @@ def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> 
         if not names:
             return _result(found, found, [], params, 0.0)
         return _run(target, project, folder, found, names, params)
+
+
+def refuse_nul(files: t.Sequence[MigrationFile]) -> None:
+    """A script with a NUL would reach the server cut off there, and be recorded as applied.
+
+    :raises MigrationError: ``OPTION_INVALID``.
+    """
+    for file in files:
+        if "\0" in (file.sql or ""):
+            text = "%s holds a NUL character, which no SQL script can" % file.name
+            raise MigrationError(text, code="OPTION_INVALID", next_step="save the file as UTF-8 text")
 
 
 def _plan(found: Survey, params: t.Mapping[str, t.Any]) -> list[str]:
@@ -88,32 +111,67 @@ def _demand_writable(target: Target) -> None:
 def _run(target: Target, project: Project, folder: Folder, before: Survey, names: list[str], params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     settings = {name: str(params[name]) for name in SETTINGS if params.get(name)}
     # Told apart from every other session by this name, also from an earlier run's.
-    application_name = "pgops-deploy %s" % (params["run_id"] or uuid.uuid4().hex[:12])
+    # The server keeps ASCII and 63 bytes of it.
+    application_name = ("pgops-deploy %s" % re.sub(r"[^\w.:+-]", "-", params["run_id"] or uuid.uuid4().hex[:12], flags=re.A))[:63]
     with connection(target) as conn:
         start_xid = next_xid(conn)
     started = time.monotonic()
-    output = ""
+    failure, output = _engine(target, project, [folder.by_name()[name] for name in names], before, params, settings, application_name)
+    seconds = round(time.monotonic() - started, 3)
+    after = _survey_patiently(target, project, folder, start_xid)
+    state = dict(after.brief(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
     try:
-        if params["engine"] == "direct":
-            files = folder.by_name()
-            failure: Failure | None = _engine_direct.deploy(target, [files[name] for name in names], settings, application_name, params["lock_wait"])
-        else:
-            failure, output = _engine_prisma.deploy(
-                target, project, planned=names, pending=before.report.pending, options=params, settings=settings, application_name=application_name
-            )
-        seconds = round(time.monotonic() - started, 3)
-        after = survey(target, project, folder, start_xid)
-        state = dict(after.brief(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
         applied = assess(before.report, after.report, names, failure, state)
     except MigrationError as error:
-        # Who never got the lock has touched nothing; else what was seen decides, and what was not seen counts as touched.
-        error.facts["touched"] = error.code != "LOCKED" and bool(error.facts.get("changed", True))
+        # The ledger tells what Prisma did; what another command did besides, only the count of transactions can rule out.
+        custom = params["engine"] == "prisma" and params.get("deploy_command")
+        error.facts["touched"] = bool(error.facts.get("changed", True)) or bool(custom and _committed_since(target, start_xid))
         raise
     result = _result(before, after, applied, params, seconds)
     result["output"] = output
     if failure is not None:
         result["warnings"].append("the deploy command complained although the ledger holds all that was planned: %s" % failure.message)
     return result
+
+
+def _engine(
+    target: Target,
+    project: Project,
+    files: t.Sequence[MigrationFile],
+    before: Survey,
+    params: t.Mapping[str, t.Any],
+    settings: t.Mapping[str, str],
+    application_name: str,
+) -> tuple[Failure | None, str]:
+    """Run the chosen engine; whatever stops it is a failure to be judged by the state after it."""
+    try:
+        if params["engine"] == "direct":
+            return _engine_direct.deploy(target, files, settings, application_name, params["lock_wait"]), ""
+        names = [file.name for file in files]
+        return _engine_prisma.deploy(
+            target, project, planned=names, pending=before.report.pending, options=params, settings=settings, application_name=application_name
+        )
+    except MigrationError as error:
+        return Failure(None, error.facts.get("sqlstate"), error.msg, error.code), ""
+    except psycopg2.Error as error:
+        return Failure(None, error.pgcode, scrub(" ".join(str(error).split()), target), code_for_sqlstate(error.pgcode, "CONNECTION_LOST")), ""
+
+
+def _survey_patiently(target: Target, project: Project, folder: Folder, start_xid: int) -> Survey:
+    """The state after an engine; a server that recovers from a crash is waited for, since it alone knows."""
+    end = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        try:
+            return survey(target, project, folder, start_xid)
+        except MigrationError as error:
+            if error.code not in ("SERVER_UNREACHABLE", "CONNECTION_LOST") or time.monotonic() > end:
+                raise
+        time.sleep(0.5)
+
+
+def _committed_since(target: Target, start_xid: int) -> bool:
+    with connection(target, read_only=True) as conn:
+        return committed_since(conn, start_xid)
 
 
 def _result(before: Survey, after: Survey, names: t.Sequence[str], params: t.Mapping[str, t.Any], seconds: float) -> dict[str, t.Any]:

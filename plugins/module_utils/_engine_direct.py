@@ -23,7 +23,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK, ledger_table
 from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure
-from ansible_collections.pgops.migrations.plugins.module_utils._sql import split, statements_alone
+from ansible_collections.pgops.migrations.plugins.module_utils._sql import keywords, split, statements_alone
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: As Prisma creates it, to the letter of pg_dump.
@@ -55,6 +55,9 @@ def deploy(target: Target, files: t.Sequence[MigrationFile], settings: t.Mapping
             execute(conn, sql.SQL("SET search_path = {}").format(sql.Identifier(target.schema)))
             _prepare(conn, target)
         for file in files:
+            # A script of before, such as a dump's, may have set them to others.
+            for name, value in settings.items():
+                execute(conn, sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
             failure = _apply(conn, target, file)
             if failure is not None:
                 return failure
@@ -116,7 +119,7 @@ def _run_script(conn: t.Any, script: str) -> None:
     if statements_alone(script):
         for statement in split(script):
             execute(conn, statement)
-    elif split(script):
+    elif keywords(script, 1):
         # Without values psycopg2 sends the text as it is, as one message of the simple protocol.
         execute(conn, script)
 
@@ -133,8 +136,9 @@ def _record_failure(conn: t.Any, target: Target, name: str, row_id: str, error: 
         "A migration failed to apply. New migrations cannot be applied before the error is recovered from.\n\n"
         "Migration name: %s\n\nDatabase error code: %s\n\nDatabase error:\nERROR: %s\n" % (name, error.pgcode, whole)
     )
-    # The server may cancel even this, by a statement_timeout that the script has set.
-    execute(conn, "RESET statement_timeout")
+    # What the script has set must not keep the error from being written: another role, read only, a short timeout.
+    for statement in ("RESET SESSION AUTHORIZATION", "RESET ROLE", "SET default_transaction_read_only = off", "RESET statement_timeout"):
+        execute(conn, statement)
     execute(conn, sql.SQL("UPDATE {} SET logs = %s WHERE id = %s").format(ledger_table(target)), (logs, row_id))
     return failure
 

@@ -43,7 +43,17 @@ def command(project: Project, deploy_command: str | None, schema_file: str | Non
             raise MigrationError("deploy_command is empty", code="OPTION_INVALID")
         return argv
     argv = [find_cli(project.app_dir), "migrate", "deploy"]
-    return argv + (["--schema", schema_file] if schema_file else [])
+    return argv + (["--schema", _below(schema_file, project.app_dir)] if schema_file else [])
+
+
+def _below(path: str, app_dir: str) -> str:
+    """A path as seen from the project, so that it means the same in a view of it; one outside stays as it is."""
+    if not os.path.isabs(path):
+        return path
+    relative = os.path.relpath(path, app_dir)
+    if relative.startswith(os.pardir):
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(app_dir))
+    return path if relative.startswith(os.pardir) else relative
 
 
 def find_cli(app_dir: str) -> str:
@@ -63,13 +73,16 @@ def find_cli(app_dir: str) -> str:
 
 
 def check_literal_url(project: Project, target: Target) -> None:
-    """:raises MigrationError: ``WRONG_TARGET`` when the schema names a URL itself: the CLI would go there."""
+    """:raises MigrationError: ``WRONG_TARGET`` when schema or configuration name a URL themselves: the CLI would go there."""
     if project.literal_url is not None:
-        written = parse_url(project.literal_url)
+        try:
+            written = parse_url(project.literal_url).label()
+        except MigrationError:
+            written = "which cannot be read"
         raise MigrationError(
-            "the schema holds a literal URL (%s), which the CLI would use instead of %s" % (written.label(), target.label()),
+            "the project's schema or configuration holds a literal URL (%s), which the CLI would use instead of %s" % (written, target.label()),
             code="WRONG_TARGET",
-            next_step='write url = env("DATABASE_URL") in the datasource block, or set engine: direct',
+            next_step='write url = env("DATABASE_URL") in the datasource block, process.env.DATABASE_URL in prisma.config.ts, or set engine: direct',
         )
 
 
@@ -100,7 +113,7 @@ def deploy(
     argv = command(project, options.get("deploy_command"), options.get("schema_file"))
     env = environment(project, target, options.get("database_url_env") or (), settings, application_name)
     timeout = float(options.get("timeout") or 0)
-    with staged(project, set(pending) - set(planned)) as folder:
+    with staged(project, set(pending) - set(planned), options.get("deploy_command")) as folder:
         started = time.monotonic()
         try:
             outcome = run_child(argv, folder, env, timeout)

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, row, rows, sql
@@ -37,18 +39,31 @@ _CATALOGUES: tuple[tuple[str, str], ...] = (
     ("pg_extension", "x.extname"),
     ("pg_description", "(SELECT relname FROM pg_class WHERE oid = x.objoid AND x.classoid = 'pg_class'::regclass)"),
 )
+#: What a script can do that no rollback undoes, or that hides its transactions: sequences set, other servers, files and
+#: programs, prepared transactions, the ledger itself. Searched in the raw text: a word too many only costs a "clean".
+_OUTSIDE = re.compile(
+    r"\b(setval|alter\s+system|dblink\w*|lo_export|pg_file_\w+|program|prepare\s+transaction|pg_advisory_unlock\w*|discard|_prisma_migrations)\b", re.I
+)
+_ANALYZES = re.compile(r"\b(analy[sz]e|vacuum)\b", re.I)
 _INVALID = """
-SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT i.indisvalid
+SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid
    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
  ORDER BY 1
 """
 _COMMITTED = """
-SELECT x FROM generate_series(%s::bigint, %s::bigint) AS x WHERE pg_xact_status(x::text::xid8) = 'committed'
+SELECT x FROM generate_series(%s::bigint, %s::bigint) AS x WHERE pg_xact_status(x::text::xid8) <> 'aborted'
 """
-#: The first deploy makes the ledger, and its schema where that is missing.
+#: The transaction that made the ledger, by the row of its primary key: a GRANT rewrites the table's own row, not this one.
 _LEDGER_MADE = """
-SELECT c.xmin::text::bigint, n.xmin::text::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = %s AND c.relname = %s
+SELECT i.xmin::text::bigint FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %s AND c.relname = %s AND i.indisprimary
+"""
+_RECOVERY = "SELECT pg_is_in_recovery()"
+#: Sessions of this database that may still be at work, also without Prisma's lock.
+_AT_WORK = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+   AND (backend_xid IS NOT NULL OR state IN ('active', 'idle in transaction', 'idle in transaction (aborted)', 'fastpath function call'))
+   AND backend_type = 'client backend'
 """
 _FORGOTTEN = "SELECT count(*) FROM generate_series(%s::bigint, %s::bigint) AS x WHERE pg_xact_status(x::text::xid8) IS NULL"
 #: Autovacuum and autoanalyze commit, too; they write here and nowhere that counts.
@@ -83,38 +98,59 @@ def gather(conn: t.Any, target: Target, unfinished: LedgerRow, script: str | Non
     xids = ledger_xids(conn, target)
     own = xids[unfinished.id]
     failed = bool(unfinished.logs)
-    before = [xid for row_id, xid in xids.items() if row_id != unfinished.id and xid < own]
-    if failed:
-        # The row was last written when the error was; it began after the ledger row before it.
-        low = max(before + ([start_xid - 1] if start_xid else []), default=own - WINDOW)
-        high = own - 1
-    else:
-        low, high = own, now - 1
-    tight = start_xid is not None or not failed
-    base = Evidence(error_recorded=failed, steps=unfinished.applied_steps_count, session_alive=session_alive, tight=tight)
-    committed = _committed(conn, low + 1, high) if high - low <= WINDOW else None
-    if committed is None:
-        return base
-    ledger_writes = set(xids.values()) | {widen(xid, now) for xid in row(conn, _LEDGER_MADE, (target.schema, TABLE)) or ()}
-    if failed and committed:
-        # The insert of the row itself: its version is gone, but it is the first after the row before it.
-        ledger_writes.add(_insert_xid(committed, ledger_writes))
-    unexplained = [xid for xid in committed if xid not in ledger_writes]
-    short = [xid & 0xFFFFFFFF for xid in unexplained]
-    statistics = {found[0] for found in _maybe(conn, _STATISTICS, (short,))} if short else set()
-    unexplained = [xid for xid in unexplained if xid & 0xFFFFFFFF not in statistics]
-    objects = _objects(conn, [xid & 0xFFFFFFFF for xid in unexplained])
+    made = {widen(xid, now) for (xid,) in rows(conn, _LEDGER_MADE, (target.schema, TABLE))}
     mentioned = {part for chain in scan(script or "") for part in chain}
-    return Evidence(
+    base = Evidence(
         error_recorded=failed,
         steps=unfinished.applied_steps_count,
         session_alive=session_alive,
-        committed=len(unexplained),
-        tight=tight,
-        objects=tuple(objects),
-        named=tuple(name for name in objects if name in mentioned),
-        invalid_indexes=tuple(found[0] for found in rows(conn, _INVALID)),
+        invalid_indexes=tuple(name for (name,) in rows(conn, _INVALID) if name in mentioned),
+        doubt=_doubt(conn, xids, unfinished, made, script),
     )
+    earlier = [xid for row_id, xid in xids.items() if row_id != unfinished.id and xid < own]
+    if failed:
+        # The row was last written when the error was; it began after the ledger row before it.
+        bounds = earlier + ([start_xid - 1] if start_xid else []) + [xid - 1 for xid in made if xid < own]
+        low, high = max(bounds, default=own - WINDOW), own - 1
+    else:
+        low, high = own, now - 1
+    committed = _committed(conn, low + 1, high) if high - low <= WINDOW else None
+    if committed is None:
+        return base
+    known = made | set(xids.values())
+    if failed and committed:
+        # The insert of the row itself: its version is gone, but it is the first after the row before it.
+        known = known | {_insert_xid(committed, known)}
+    unexplained = [xid for xid in committed if xid not in known]
+    short = [xid & 0xFFFFFFFF for xid in unexplained]
+    if short and not _ANALYZES.search(script or "analyze"):
+        statistics = {found[0] for found in _maybe(conn, _STATISTICS, (short,))}
+        unexplained = [xid for xid in unexplained if xid & 0xFFFFFFFF not in statistics]
+    objects = _objects(conn, [xid & 0xFFFFFFFF for xid in unexplained])
+    return dataclasses.replace(base, committed=len(unexplained), objects=tuple(objects), named=tuple(name for name in objects if name in mentioned))
+
+
+def _doubt(conn: t.Any, xids: t.Mapping[str, int], unfinished: LedgerRow, made: set[int], script: str | None) -> str:
+    """Why transaction ids prove nothing for this row, or an empty text."""
+    own = xids[unfinished.id]
+    if (row(conn, _RECOVERY) or (True,))[0]:
+        return "this is a standby, which does not see the sessions of the primary"
+    if own in made or any(xid == own for row_id, xid in xids.items() if row_id != unfinished.id):
+        return "the ledger was written by another tool than a deploy, such as a restore"
+    if script is None:
+        return "the migration is not in the folder, so what it does is not known"
+    outside = _OUTSIDE.search(script)
+    if outside:
+        return "the script uses what no rollback undoes or what hides its work: %s" % " ".join(outside.group(1).lower().split())
+    if not unfinished.logs and (row(conn, _AT_WORK) or (1,))[0]:
+        return "the client ended without recording an error, and sessions are at work in this database"
+    return ""
+
+
+def committed_since(conn: t.Any, start_xid: int) -> bool:
+    """Whether any transaction of the cluster committed since, or that cannot be told."""
+    committed = _committed(conn, start_xid, next_xid(conn) - 1)
+    return committed is None or bool(committed)
 
 
 def _insert_xid(committed: t.Sequence[int], known: set[int]) -> int:
@@ -152,4 +188,4 @@ def _objects(conn: t.Any, xids: t.Sequence[int]) -> list[str]:
     return list(names)
 
 
-__all__ = ("gather", "ledger_xids", "next_xid", "widen")
+__all__ = ("committed_since", "gather", "ledger_xids", "next_xid", "widen")

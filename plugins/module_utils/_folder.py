@@ -87,7 +87,17 @@ def digest(text: str) -> str:
 
 
 def read_text(path: str) -> str:
-    """A file as Node reads it: UTF-8, bytes that are none become U+FFFD, a BOM stays."""
+    """A file as Node reads it: UTF-8, bytes that are none become U+FFFD, a BOM stays.
+
+    :raises MigrationError: ``PROJECT_MISSING``.
+    """
+    try:
+        return _read(path)
+    except OSError as error:
+        raise MigrationError("cannot read %s (%s)" % (path, error.strerror or error), code="PROJECT_MISSING") from None
+
+
+def _read(path: str) -> str:
     with open(path, "rb") as handle:
         return handle.read().decode("utf-8", "replace")
 
@@ -95,7 +105,7 @@ def read_text(path: str) -> str:
 def read_folder(path: str) -> Folder:
     """Read a migrations folder. Only real directories count, as for the CLI: no symbolic links.
 
-    :raises MigrationError: ``MIGRATIONS_DIR_MISSING``, ``NOT_A_MIGRATIONS_DIR``.
+    :raises MigrationError: ``MIGRATIONS_DIR_MISSING``, ``NOT_A_MIGRATIONS_DIR``, ``PROJECT_MISSING``.
     """
     try:
         with os.scandir(path) as entries:
@@ -116,7 +126,7 @@ def read_folder(path: str) -> Folder:
 
 def _script(path: str) -> str | None:
     try:
-        return read_text(path)
+        return _read(path)
     except OSError:
         # The CLI treats an unreadable file as a missing one (P3015), and so do the verdicts.
         return None

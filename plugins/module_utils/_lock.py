@@ -46,6 +46,20 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
+def maintenance_connection(target: Target, maintenance_db: str = "postgres", run_id: str = "") -> t.Any:
+    """A connection to the database where locks are taken; the caller closes it.
+
+    :raises MigrationError: ``MAINTENANCE_DB_UNREACHABLE``, ``SERVER_UNREACHABLE``, ...
+    """
+    try:
+        return connect(target, maintenance_db, application_name=("pgops.migrations %s" % run_id).strip())
+    except MigrationError as error:
+        # The server is there for everyone or for no one; only a database can be missing here.
+        if error.code in ("DATABASE_MISSING", "PERMISSION_DENIED"):
+            raise MigrationError("%s (maintenance_db is %s)" % (error.msg, maintenance_db), code="MAINTENANCE_DB_UNREACHABLE") from None
+        raise
+
+
 @contextlib.contextmanager
 def run_lock(target: Target, maintenance_db: str = "postgres", run_id: str = "", wait: float = 0.0) -> t.Iterator[t.Any]:
     """Hold the lock of the target's database; yields the connection that holds it.
@@ -54,13 +68,7 @@ def run_lock(target: Target, maintenance_db: str = "postgres", run_id: str = "",
     :param wait: seconds to poll before giving up.
     :raises MigrationError: ``LOCKED`` with the holder, ``MAINTENANCE_DB_UNREACHABLE``.
     """
-    try:
-        conn = connect(target, maintenance_db, application_name=("pgops.migrations %s" % run_id).strip())
-    except MigrationError as error:
-        # The server is there for everyone or for no one; only a database can be missing here.
-        if error.code in ("DATABASE_MISSING", "PERMISSION_DENIED"):
-            raise MigrationError("%s (maintenance_db is %s)" % (error.msg, maintenance_db), code="MAINTENANCE_DB_UNREACHABLE") from None
-        raise
+    conn = maintenance_connection(target, maintenance_db, run_id)
     try:
         key = lock_key(target.dbname)
         end = time.monotonic() + wait
@@ -83,4 +91,4 @@ def _locked_message(conn: t.Any, target: Target, key: int) -> str:
     )
 
 
-__all__ = ("LOCK_CLASS", "lock_key", "run_lock")
+__all__ = ("LOCK_CLASS", "lock_key", "maintenance_connection", "run_lock")

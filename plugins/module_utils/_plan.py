@@ -118,22 +118,36 @@ def assess(before: Report, after: Report, planned: t.Sequence[str], failure: Fai
     applied = applied_between(before, after)
     facts: dict[str, t.Any] = dict(state, applied=with_seconds(applied, after), planned=list(planned), changed=bool(applied) or after != before)
     broken = next((v for v in after.verdicts if v.verdict == UNFINISHED), None)
+    if failure is not None and failure.code == "LOCKED" and not applied:
+        # Whatever moved meanwhile was the work of the session that holds the lock.
+        raise MigrationError(failure.message, code="LOCKED", **dict(facts, changed=False))
     if broken is not None:
-        # The ledger's log says what the command printed, and says it shorter.
-        facts.pop("output", None)
+        if broken.row and broken.row.logs:
+            # The ledger's log says what the command printed, and says it shorter.
+            facts.pop("output", None)
         raise _failed(broken.name, broken.substate or "unknown", broken.row.logs if broken.row else None, failure, facts)
     if applied == list(planned):
         return applied
     if failure is not None:
-        if failure.code:
+        if failure.code and not (applied and failure.code == "LOCKED"):
             raise MigrationError(failure.message, code=failure.code, sqlstate=failure.sqlstate, **facts)
         raise MigrationError("the deploy ended with an error and applied %s: %s" % (_listed(applied), failure.message), code="DEPLOY_COMMAND_FAILED", **facts)
-    raise MigrationError("planned %s; the ledger holds %s" % (_listed(planned), _listed(applied)), code="DEPLOY_INCOMPLETE", **facts)
+    more = [name for name in applied if name not in planned]
+    raise MigrationError(
+        "planned %s; the ledger holds %s" % (_listed(planned), _listed(applied)),
+        code="DEPLOY_INCOMPLETE",
+        next_step="more was applied than planned (%s): verify, or go back to the restore point" % _listed(more) if more else None,
+        **facts,
+    )
 
 
 def _failed(name: str, substate: str, logs: str | None, failure: Failure | None, facts: dict[str, t.Any]) -> MigrationError:
     said = parse_logs(logs)
-    if failure is not None and failure.migration == name:
+    if failure is not None and not logs:
+        # Nothing was recorded: what the engine or the command said is all there is.
+        said = Failure(name, failure.sqlstate or sqlstate_in(failure.message), failure.message)
+        facts["cause"] = failure.code
+    elif failure is not None and failure.migration == name:
         said = Failure(name, failure.sqlstate or said.sqlstate, failure.message or said.message)
     code = {CLEAN: "MIGRATION_FAILED_CLEAN", PARTIAL: "MIGRATION_FAILED_PARTIAL"}.get(substate, "MIGRATION_FAILED")
     sqlstate = " (SQLSTATE %s)" % said.sqlstate if said.sqlstate else ""
@@ -171,8 +185,11 @@ def failure_of_cli(returncode: int, output: str, timed_out: bool, seconds: float
         return Failure(None, None, "it was ended after %g seconds; its last words: %s" % (seconds, tail or "none"), "DEPLOY_TIMEOUT")
     if returncode == 0:
         return None
-    code = re.search(r"\bP\d{4}\b", output)
-    return Failure(None, None, "exit status %d: %s" % (returncode, tail or "no output"), _PRISMA_CODES.get(code.group()) if code else None)
+    stated = re.search(r"^(?:Error: )?(P\d{4})(?![\w-])", output, re.M)
+    code = _PRISMA_CODES.get(stated.group(1)) if stated else None
+    if code == "LOCKED" and "advisory lock" not in output:
+        code = "SERVER_UNREACHABLE"  # P1002 stands for any wait that was too long
+    return Failure(None, None, "exit status %d: %s" % (returncode, tail or "no output"), code)
 
 
 __all__ = ("Failure", "applied_between", "assess", "failure_of_cli", "parse_logs", "plan", "refuse_blocked", "refuse_diverged", "with_seconds")

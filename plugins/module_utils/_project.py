@@ -43,6 +43,8 @@ class Project:
     url_env: tuple[str, ...] = ("DATABASE_URL",)
     literal_url: str | None = dataclasses.field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
+    #: Whether the configuration or package.json names schema or migrations by an absolute path.
+    absolute: bool = False
 
 
 def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_file: str | None = None) -> Project:
@@ -57,7 +59,7 @@ def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_
     if app_dir and not os.path.isdir(app):
         raise MigrationError("the project folder %s does not exist" % app, code="PROJECT_MISSING", app_dir=app)
     config = next((path for path in (os.path.join(app, name) for name in CONFIG_FILES) if os.path.isfile(path)), None)
-    settings = read_config(strip_comments(read_text(config)), os.path.dirname(config)) if config and app_dir else {}
+    settings = read_config(strip_comments(read_file(config)), os.path.dirname(config), _values(app, config)) if config and app_dir else {}
     warnings: list[str] = list(settings.get("warnings", ()))
     schema = _schema(app, schema_file, settings.get("schema")) if app_dir else None
     datasource = datasource_file(schema)
@@ -81,11 +83,31 @@ def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_
                 app_dir=app,
             )
         warnings.append("the project has no schema.prisma where the Prisma CLI looks; only the engine direct can deploy it")
-    text = strip_comments(read_text(datasource)) if datasource and os.path.isfile(datasource) else ""
+    text = strip_comments(read_file(datasource)) if datasource and os.path.isfile(datasource) else ""
     env, literal = datasource_urls(text)
-    return Project(
-        app, os.path.normpath(found), schema, config, _unique(["DATABASE_URL"] + env + settings.get("env", [])), literal, tuple(warnings)
-    )
+    names = _unique(["DATABASE_URL"] + env + settings.get("env", []))
+    absolute = bool(settings.get("absolute"))
+    return Project(app, os.path.normpath(found), schema, config, names, settings.get("literal_url") or literal, tuple(warnings), absolute)
+
+
+def read_file(path: str) -> str:
+    """:raises MigrationError: ``PROJECT_MISSING`` when a file of the project cannot be read."""
+    try:
+        return read_text(path)
+    except OSError as error:
+        raise MigrationError("cannot read %s (%s)" % (path, error.strerror), code="PROJECT_MISSING") from None
+
+
+def _values(app: str, config: str) -> dict[str, list[str]]:
+    """What the variables may hold when the CLI runs: in .env files of the project, and in the environment."""
+    values: dict[str, list[str]] = {}
+    for path in _unique(os.path.join(folder, ".env") for folder in (app, os.path.dirname(config), os.path.join(app, "prisma"))):
+        if os.path.isfile(path):
+            for name, value in re.findall(r"""^[ \t]*(?:export[ \t]+)?(\w+)[ \t]*[=:][ \t]*['"`]?([^\s'"`]*)""", read_file(path), re.M):
+                values.setdefault(name, []).append(value)
+    for name, value in os.environ.items():
+        values.setdefault(name, []).append(value)
+    return values
 
 
 def _unique(names: t.Iterable[str]) -> tuple[str, ...]:
@@ -102,10 +124,9 @@ def _schema(app: str, option: str | None, configured: str | None) -> str | None:
         return configured
     package = os.path.join(app, "package.json")
     try:
-        with open(package, encoding="utf-8") as handle:
-            content = json.load(handle)
+        content = json.loads(read_file(package)) if os.path.isfile(package) else None
         named = content.get("prisma", {}).get("schema") if isinstance(content, dict) and isinstance(content.get("prisma"), dict) else None
-    except (OSError, ValueError):
+    except ValueError:
         named = None
     candidates = [named] if isinstance(named, str) else ["schema.prisma", os.path.join("prisma", "schema.prisma")]
     return next((path for path in (os.path.join(app, name) for name in candidates) if os.path.exists(path)), None)
@@ -119,7 +140,7 @@ def datasource_file(schema: str | None) -> str | None:
         subfolders.sort()
         for name in sorted(files):
             path = os.path.join(folder, name)
-            if name.endswith(".prisma") and re.search(r"^\s*datasource\s+\w+\s*\{", strip_comments(read_text(path)), re.M):
+            if name.endswith(".prisma") and re.search(r"^\s*datasource\s+\w+\s*\{", strip_comments(read_file(path)), re.M):
                 return path
     # As the CLI does: the folder itself counts when no file of it has the block.
     return os.path.join(schema, "schema.prisma")
@@ -148,27 +169,145 @@ def datasource_urls(schema: str) -> tuple[list[str], str | None]:
     return env, literal
 
 
-def read_config(text: str, base: str) -> dict[str, t.Any]:
+def read_config(text: str, base: str, values: t.Mapping[str, t.Sequence[str]] | None = None) -> dict[str, t.Any]:
     """What a prisma.config file says literally: schema, migrations folder, URL variables.
 
+    :param text: without comments.
+    :param values: what environment variables may hold, by name.
     :returns: keys C(schema), C(migrations) (absolute paths), C(computed) (a migrations
-        path that is no literal), C(env) (variable names), C(warnings).
+        path that is no literal), C(absolute) (one of them is written as an absolute path),
+        C(env) (variable names), C(literal_url), C(warnings).
     """
-    result: dict[str, t.Any] = {"env": [], "warnings": []}
-    schema = re.search(r"\bschema\s*:\s*" + _VALUE, text)
+    result: dict[str, t.Any] = {"env": _url_names(text, values or {}), "literal_url": _literal_url(text), "warnings": []}
+    # Quotes around a key are blanked, so that every key is a plain word. Offsets stay.
+    text = re.sub(r"""(['"])(schema|migrations|path)\1(?=\s*:)""", r" \2 ", text)
+    bare = _blank_strings(text)
+    start = _config_start(bare)
+    schema = _schema_literal(text, bare, max(start, 0), base)
     if schema:
-        result["schema"] = _path(schema, base)
-    # Braces of ${..} in a template and of one nested object do not end the block.
-    block = re.search(r"\bmigrations\s*:\s*\{((?:[^{}]|\{[^{}]*\})*)\}", re.sub(r"\$\{[^{}]*\}", "$", text))
-    if block and re.search(r"\bpath\s*:", block.group(1)):
-        path = re.search(r"\bpath\s*:\s*" + _VALUE, block.group(1))
-        if path and _path(path, base):
-            result["migrations"] = _path(path, base)
-        else:
-            result["computed"] = True
-    names = r"""\b(?:url|directUrl|connectionString)\s*:\s*(?:env(?:<[^>]*>)?\(\s*['"](\w+)['"]|process\.env\.(\w+)|process\.env\[\s*['"](\w+)['"])"""
-    result["env"] = [next(filter(None, groups)) for groups in re.findall(names, text)]
+        result["schema"], absolute = schema
+        result["absolute"] = absolute
+    found = {_migrations_at(text, bare, match.start(), base) for match in re.finditer(r"\bmigrations\b", bare)}
+    if start < 0 or len(found) > 1 or _COMPUTED in found:
+        result["computed"] = True
+    elif found and found != {None}:
+        path, absolute = t.cast("tuple[str, bool]", found.pop())
+        result["migrations"] = path
+        result["absolute"] = absolute or result.get("absolute", False)
     return result
+
+
+_COMPUTED = ("", False)
+_ENV = r"""(?:\benv(?:<[^>]*>)?\(\s*['"`](\w+)['"`]|\bprocess\.env(?:!?\.|\?\.)(\w+)|\bprocess\.env!?(?:\?\.)?\[\s*['"`](\w+)['"`])"""
+_POSTGRES = r"""postgres(?:ql)?://[^\s'"`]+"""
+_URL_NAME = re.compile(r"(database|postgres|pg|db|direct|datasource|prisma|neon|supabase).*(url|uri|dsn|connection(_?string)?$)", re.I)
+
+
+def _url_names(text: str, values: t.Mapping[str, t.Sequence[str]]) -> list[str]:
+    """The variables that a configuration reads and that hold, or by their name would hold, the URL of a database."""
+
+    def named(pattern: str) -> list[str]:
+        return [next(filter(None, match.groups())) for match in re.finditer(pattern, text)]
+
+    # By their use, then by their name or value.
+    used = named(r"\b(?:url|directUrl|connectionString)\s*:\s*" + _ENV) + named(_ENV + r"""\s*\]?\)?\s*(?:\?\?|\|\|)\s*['"`]""" + _POSTGRES)
+    read = named(_ENV)
+    for block in re.findall(r"\{([^{}]*)\}\s*=\s*process\.env\b", text):
+        read += re.findall(r"(?:^|,)\s*(\w+)", block)
+    for name in read:
+        held = values.get(name, ())
+        is_url = any(re.match(r"postgres(ql)?://", value) for value in held)
+        is_web = bool(held) and all(re.match(r"https?://", value) for value in held)
+        if "SHADOW" not in name.upper() and (is_url or (_URL_NAME.search(name) and not is_web)):
+            used.append(name)
+    return list(_unique(used))
+
+
+def _literal_url(text: str) -> str | None:
+    """A URL in the text that the CLI may use: not that of the shadow database, not what stands in for an unset variable."""
+    unset = _ENV + r"""\s*\]?\)?\s*(?:\?\?|\|\|)\s*(['"`])""" + _POSTGRES
+    text = re.sub(unset, " ", text)
+    text = re.sub(r"""(?i)\bshadow\w*['"]?\s*[:=]\s*['"`]""" + _POSTGRES, " ", text)
+    found = re.search(r"""['"`]\s*(%s)""" % _POSTGRES, text)
+    return found.group(1) if found else None
+
+
+def _blank_strings(text: str) -> str:
+    pattern = r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`"""
+    return re.sub(pattern, lambda match: "'%s'" % (" " * (len(match.group()) - 2)), text, flags=re.S)
+
+
+def _config_start(bare: str) -> int:
+    """Where the configuration object begins; -1 when it, or a part of it, comes from another file."""
+    calls = list(re.finditer(r"\bdefineConfig\s*(?:<[^<>]*>)?\s*\(", bare)) or list(re.finditer(r"\bexport\s+default\b|\bmodule\.exports\s*=", bare))
+    start = calls[-1].end() if calls else 0
+    name = re.match(r"\s*([A-Za-z_$][\w$]*)\s*(?:[),;]|as\b|satisfies\b|$)", bare[start:]) if calls else None
+    if name:
+        declared = list(re.finditer(r"\b(?:const|let|var)\s+%s\b[^={]*=" % re.escape(name.group(1)), bare))
+        if not declared:
+            return -1
+        start = declared[-1].end()
+    brace = bare.find("{", start)
+    level = _top_level(bare, brace) if brace >= 0 else ""
+    for spread in re.findall(r"\.\.\.\s*([A-Za-z_$][\w$]*)", level):
+        if not re.search(r"\b(?:const|let|var|function)\s+%s\b" % re.escape(spread), bare):
+            return -1
+    return start
+
+
+def _top_level(bare: str, brace: int) -> str:
+    """What stands in the braces that open there, with everything in inner brackets blanked; offsets from the brace."""
+    depth, out = 0, []
+    for char in bare[brace:]:
+        depth -= char in ")]}"
+        if depth == 0 and char in ")]}":
+            break
+        out.append(char if depth == 1 or (depth == 0 and char == "{") else " ")
+        depth += char in "([{"
+    return "".join(out)
+
+
+def _value_at(text: str, base: str) -> tuple[str, bool] | None:
+    """The literal path at the beginning of a text, if that is the whole value; and whether it is absolute."""
+    match = re.match(r"\s*" + _VALUE + r"\s*(?=[,})\n;]|as\b|satisfies\b|$)(?!\s*[+?|&.])", text)
+    path = _path(match, base) if match else None
+    if match is None or path is None:
+        return None
+    return path, bool(re.search(r"""['"`]/""", match.group()))
+
+
+def _key(level: str, key: str) -> re.Match[str] | None:
+    return re.search(r"[{,]\s*%s\s*(:|(?=,|$)|\()" % key, level)
+
+
+def _migrations_at(text: str, bare: str, at: int, base: str) -> tuple[str, bool] | None:
+    """What one mention of the word says: a path and whether it is absolute, nothing, or something to be computed."""
+    block = re.compile(r"migrations\s*:\s*\{").match(bare, at)
+    if not block or re.search(r"\.\s*$", bare[:at]):
+        return _COMPUTED
+    brace = block.end() - 1
+    level = _top_level(bare, brace)
+    if "..." in level or re.search(r"[{,]\s*\[", level):
+        return _COMPUTED
+    key = _key(level, "path")
+    if not key:
+        return None
+    return (_value_at(text[brace + key.end() :], base) or _COMPUTED) if key.group(1) == ":" else _COMPUTED
+
+
+def _schema_literal(text: str, bare: str, start: int, base: str) -> tuple[str, bool] | None:
+    """The schema that the configuration names, if it exists."""
+    brace = bare.find("{", start)
+    key = _key(_top_level(bare, brace), "schema") if brace >= 0 else None
+    if key:
+        places = [brace + key.end()]
+    else:
+        places = [match.end() for match in re.compile(r"\bschema\s*:").finditer(bare, start)]
+    for place in places:
+        found = _value_at(text[place:], base)
+        if found and os.path.exists(found[0]):
+            return found
+    return None
 
 
 def _path(match: re.Match[str], base: str) -> str | None:
@@ -181,4 +320,4 @@ def _path(match: re.Match[str], base: str) -> str | None:
     return os.path.normpath(os.path.join(base, *[part.group(2) for part in literal if part]))
 
 
-__all__ = ("CONFIG_FILES", "Project", "datasource_file", "datasource_urls", "find_project", "read_config", "strip_comments")
+__all__ = ("CONFIG_FILES", "Project", "datasource_file", "datasource_urls", "find_project", "read_config", "read_file", "strip_comments")

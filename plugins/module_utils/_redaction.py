@@ -20,9 +20,6 @@ _ENTRIES, _DEPTH = 500, 8
 
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _PASSWORD = re.compile(r"(?i)\b((?:pg)?passw(?:or)?d|passphrase|secret|api_?key|token)(\"?\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\S+)")
-#: The server quotes rows in these; in a text of one line nothing says where the row ends.
-_ROW = re.compile(r"(?:Key \([^\n]*?\)=\(|Failing row contains \()[^\n]*")
-_VALUE = re.compile(r"((?:invalid input (?:syntax|value) for|field value out of range)[^\n]*?: )\"[^\n]*\"|(\bvalue )\"[^\n]*?\"(?= is out of range)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SECRET_KEY = re.compile(r"(?i)(?:[a-z0-9]+_)*(?:password|passwd|passphrase|secret|token|url|dsn|conninfo|api_?key)")
@@ -37,7 +34,7 @@ def clean(text: t.Any, limit: int = TEXT_LIMIT) -> str:
     result = _ESCAPES.sub("", str(text)).replace("\r\n", "\n").encode("utf-8", "backslashreplace").decode("utf-8")
     result = _URL.sub("(URL left out)", result)
     result = _PASSWORD.sub(r"\1\2(left out)", result)
-    result = _VALUE.sub(r"\1\2(value left out)", _ROW.sub("(row left out)", without_rows(result)))
+    result = without_rows(result)
     result = _CONTROL.sub("?", result)
     content = result.encode("utf-8")
     return result if len(content) <= limit else "[...] " + content[-limit:].decode("utf-8", "ignore")

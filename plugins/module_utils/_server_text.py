@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 
 #: Ways in which an SQLSTATE is written into Prisma's logs, by its versions and engines.
-_STATED = re.compile(r"Database error code:\s*([0-9A-Z]{5})|SQLSTATE[ (:]*([0-9A-Z]{5})|SqlState\(E?\"?([0-9A-Z]{5})|originalCode\W{1,4}([0-9A-Z]{5})")
+_STATED = re.compile(r"SQLSTATE[ (:]*([0-9A-Z]{5})|SqlState\(E?\"?([0-9A-Z]{5})|originalCode\W{1,4}([0-9A-Z]{5})")
+#: The engine's own line. In the middle of a line it is somebody's message that says so.
+_HEADER = re.compile(r"^Database error code:[^\S\n]*([0-9A-Z]{5})\b", re.M)
 #: Driver adapters drop the SQLSTATE; these are their words and the server's, untranslated.
 _WORDS: tuple[tuple[str, str], ...] = (
     (r"unique constraint failed|duplicate key value|could not create unique index", "23505"),
@@ -36,14 +38,33 @@ _WORDS: tuple[tuple[str, str], ...] = (
     (r"type \S+ already exists|already exists", "42710"),
     (r"server closed the connection|connection terminated|terminating connection", "08006"),
 )
-#: Where a line begins that is no longer part of a DETAIL.
-_NEXT = r"(?=\n(?:HINT|CONTEXT|QUERY|LINE \d|LOCATION|ERROR|FATAL|STATEMENT|POSITION|Database error|Migration name|DbError|\s+\d+: |\s*$)|\Z)"
-_DETAIL = re.compile(r"\n?[ \t]*(?:DETAIL|CONTEXT):.*?" + _NEXT, re.S)
+#: What ends a server's error in a CLI's output. A row may hold line breaks and almost any word after them,
+#: so that nothing else is trusted to be the end of one.
+#: The repetitions before it are bounded, so that no text takes long.
+_END = r"(?=\n(?:HINT:|Database error code:|DbError|[^\S\n]+\d+: \w+::)|\Z)"
+#: DETAIL and CONTEXT in the languages that servers are run in.
+_DETAIL_WORDS = (
+    "DETAIL|DÉTAIL|DETALLE|DETALHE|DETTAGLI|DETTAGLIO|ПОДРОБНОСТИ|ДЕТАЛІ|SZCZEGÓŁY|DETALJ|AYRINTI|DETAY|詳細|详细信息|詳細訊息|상세정보"
+    "|CONTEXT|CONTEXTE|CONTEXTO|CONTESTO|ZUSAMMENHANG|КОНТЕКСТ|KONTEXT|KONTEKST|BAĞLAM|コンテキスト|文脈|上下文|背景|문맥"
+)
+_DETAIL = re.compile(r"\n?[^\S\n]{0,8}(?:%s)\s{0,2}[:：].*?%s" % (_DETAIL_WORDS, _END), re.S)
+#: The server quotes rows in these; nothing in the text says where the row ends.
+_ROW = re.compile(r"(?:Key \([^\n]{0,999}?\)=\(|(?i:failing row contains) \().*?" + _END, re.S)
+#: A quoted value: up to the last quote of its line that could close it, or to the end of the error when none does.
+_QUOTED = r"\\*\"(?:[^\n]*\"(?=[\s.,;:)}\]]|\Z)|.*?%s)" % _END
+_VALUE = re.compile(
+    r"((?:invalid input (?:syntax|value) for|field value out of range|malformed \w+ literal|displacement out of range)[^\n]{0,200}?: )%s" % _QUOTED
+    + r"|(\b(?:invalid )?value )\\*\".{0,999}?\"(?= is out of range| for \")",
+    re.S,
+)
 _DEBUG = re.compile(r"(detail|where_): Some\(\s*\"(?:[^\"\\]|\\.)*\"\s*,?\s*\)", re.S)
 
 
 def sqlstate_in(text: str) -> str | None:
     """The SQLSTATE that a text states, or the one that its words mean."""
+    headers = _HEADER.findall(text)
+    if headers:
+        return str(headers[-1])
     stated = _STATED.search(text)
     if stated:
         return next(group for group in stated.groups() if group)
@@ -51,8 +72,9 @@ def sqlstate_in(text: str) -> str | None:
 
 
 def without_rows(text: str) -> str:
-    """The text without DETAIL and CONTEXT, which quote rows: ``Key (email)=(..) exists``."""
-    return _DEBUG.sub(r"\1: (left out)", _DETAIL.sub("", text))
+    """The text without DETAIL and CONTEXT, which quote rows, and without the values that messages quote."""
+    kept = _DEBUG.sub(r"\1: (left out)", _DETAIL.sub("", text))
+    return _VALUE.sub(r"\1\2(value left out)", _ROW.sub("(row left out)", kept))
 
 
 def error_line(text: str) -> str:

@@ -120,6 +120,7 @@ _ALONE: tuple[tuple[str, ...], ...] = (
     ("vacuum",), ("create", "database"), ("drop", "database"), ("create", "tablespace"), ("drop", "tablespace"), ("alter", "system"),
     ("create", "subscription"), ("drop", "subscription"), ("reindex", "database"), ("reindex", "system"), ("reindex", "schema"),
 )  # fmt: skip
+_ALONE_WORDS = re.compile("vacuum|database|tablespace|system|subscription|reindex|concurrently|cluster", re.I)
 _TRANSACTION = {"begin", "commit", "end", "rollback", "abort", "start", "savepoint", "release"}
 
 
@@ -144,6 +145,9 @@ def statements_alone(sql: str) -> list[str]:
     Empty for a script that may be sent as one message: the usual one, and the one whose
     only statement is such a one.
     """
+    # Most scripts hold none of these words, and reading megabytes of INSERTs by the lexer takes seconds.
+    if not _ALONE_WORDS.search(sql):
+        return []
     statements = split(sql)
     return [statement for statement in statements if runs_alone(statement)] if len(statements) > 1 else []
 

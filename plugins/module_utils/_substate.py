@@ -27,22 +27,22 @@ class Evidence:
     ``error_recorded``: the server refused a statement and the client lived to write it.
     ``steps``: applied_steps_count, which the client raises after the whole script succeeded.
     ``session_alive``: a session still holds Prisma's lock.
-    ``committed``: number of committed transactions in the window that neither the ledger
-    nor statistics explain; None when the server could not be asked for all of them.
-    ``tight``: the window holds the migration and hardly more, not a history of days.
+    ``committed``: number of transactions in the window, committed or still in progress, that
+    the ledger does not explain; None when the server could not be asked for all of them.
     ``objects``: catalogue objects that those transactions wrote; ``named``: those among
     them that the migration's own SQL names.
-    ``invalid_indexes``: indexes that a failed CREATE INDEX CONCURRENTLY left.
+    ``invalid_indexes``: invalid indexes that the migration's own SQL names.
+    ``doubt``: why no count of transactions can prove anything here, one sentence.
     """
 
     error_recorded: bool
     steps: int = 0
     session_alive: bool = False
     committed: int | None = None
-    tight: bool = False
     objects: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
     invalid_indexes: tuple[str, ...] = ()
+    doubt: str = ""
 
     def as_dict(self) -> dict[str, t.Any]:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()}
@@ -57,18 +57,24 @@ def decide(evidence: Evidence) -> tuple[str, str]:
         return RUNNING, "a session still holds Prisma's migration lock"
     if not evidence.error_recorded and evidence.steps > 0:
         return UNRECORDED, "the script ended without an error; only the finish of the row was not written"
-    if evidence.committed == 0:
+    if evidence.committed == 0 and not evidence.doubt:
         return CLEAN, "no transaction in that time committed anything but the ledger's own row"
-    named = evidence.named or (evidence.objects if evidence.tight else ())
+    named = evidence.named + evidence.invalid_indexes
     if evidence.error_recorded and named:
         return PARTIAL, "committed before the error: %s" % ", ".join(named[:10])
-    if evidence.error_recorded and evidence.invalid_indexes and evidence.tight:
-        return PARTIAL, "invalid indexes were left: %s" % ", ".join(evidence.invalid_indexes[:10])
-    if named:
-        return UNKNOWN, "the client died; committed since: %s; whether that is all of the migration is not proved" % ", ".join(named[:10])
+    return UNKNOWN, _why_unknown(evidence)
+
+
+def _why_unknown(evidence: Evidence) -> str:
+    if evidence.doubt:
+        return evidence.doubt
     if evidence.committed is None:
-        return UNKNOWN, "the server no longer knows the transactions of that time"
-    return UNKNOWN, "%d transactions committed in that time that cannot be told from the migration's" % evidence.committed
+        return "the transactions of that time can no longer be told one by one"
+    if evidence.named:
+        return "the client ended without recording an error; committed since: %s; whether that is all of it is not proved" % ", ".join(evidence.named[:10])
+    if evidence.objects:
+        return "committed in that time, and not named by the migration: %s" % ", ".join(evidence.objects[:10])
+    return "%d transactions committed or open in that time cannot be told from the migration's" % evidence.committed
 
 
 __all__ = ("CLEAN", "PARTIAL", "RUNNING", "UNKNOWN", "UNRECORDED", "Evidence", "decide")

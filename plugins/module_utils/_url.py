@@ -33,8 +33,9 @@ PRISMA_PARAMS = frozenset(
     single_use_connections socket_timeout sslaccept sslcert sslidentity statement_cache_size""".split()
 )
 _SCHEMES = ("postgresql", "postgres")
-#: What a path may hold as it is. node-postgres undoes no encoding of these, so they are not encoded.
-_PATH_SAFE = "=:@&+$,;!*'()"
+#: What a path may hold as it is. node-postgres undoes no encoding of these, so they are not encoded;
+#: an @ is, because in a path it is the end of a password with a bare slash, see :func:`parse_url`.
+_PATH_SAFE = "=:&+$,;!*'()"
 _ENCODE_HINT = "percent-encode special characters of the password: @ is %40, : is %3A, / is %2F, % is %25, # is %23"
 
 
@@ -152,6 +153,8 @@ def parse_url(url: str) -> Target:
         raise MigrationError("the host or the port in the database URL cannot be read", code="URL_INVALID", next_step=_ENCODE_HINT) from None
     if parts.fragment or "#" in url:
         raise MigrationError("the database URL has a bare #", code="URL_INVALID", next_step=_ENCODE_HINT)
+    if "@" in parts.path:
+        raise MigrationError("the database URL has a bare @ or / where the name of the database stands", code="URL_INVALID", next_step=_ENCODE_HINT)
     dbname = unquote(parts.path[1:]) if len(parts.path) > 1 else "postgres"
     _check_name("database", dbname)
     schema = pairs.get("schema") or "public"

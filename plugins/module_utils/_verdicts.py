@@ -122,9 +122,9 @@ def _verdict(name: str, file: MigrationFile | None, rows: list[LedgerRow], facts
         verdict, decides = ROLLED_BACK, rows[-1]
     else:
         return Verdict(name, PENDING)
-    if file is None:
-        flags.append(MISSING)
     # A rolled-back migration is expected to be mended before it runs again.
+    if file is None or (file.sql is None and verdict != ROLLED_BACK):
+        flags.append(MISSING)
     elif verdict != ROLLED_BACK and not file.matches(decides.checksum):
         flags.append(EDITED)
     if verdict == APPLIED and _marked(decides):
@@ -176,7 +176,8 @@ def _misleads(folder: Folder, facts: Facts, verdicts: t.Sequence[Verdict]) -> t.
     out_of_order = [v.name for v in verdicts if OUT_OF_ORDER in v.flags]
     if out_of_order:
         yield "prisma migrate status does not say that %s would be applied out of order" % ", ".join(out_of_order)
-    missing_script = [m.name for m in folder.migrations if m.sql is None]
+    to_run = {v.name for v in verdicts if v.verdict in (PENDING, ROLLED_BACK)}
+    missing_script = [m.name for m in folder.migrations if m.sql is None and m.name in to_run]
     if missing_script:
         yield "prisma migrate status counts %s, which has no migration.sql; deploy stops there (P3015)" % ", ".join(missing_script)
 

@@ -162,6 +162,13 @@ def test_clean_is_not_claimed_when_others_commit(engine: str, prisma: PrismaProj
     assert failed["failed_migration"]["state"] == "unknown" and failed["code"] == "MIGRATION_FAILED"
 
 
+def test_clean_is_not_claimed_when_a_sequence_was_set(prisma: PrismaProject, database: Database, module: ModuleRunner) -> None:
+    target = database()
+    fill(prisma, {"1_init": "CREATE SEQUENCE s;", "2_fails": "SELECT setval('s', 1000); SELECT 1/0;"})
+    failed = module("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
+    assert failed["failed_migration"]["state"] == "unknown" and "setval" in failed["msg"], failed["msg"]
+
+
 def test_lock_timeout_reaches_the_session(prisma: PrismaProject, database: Database, module: ModuleRunner, admin: Admin) -> None:
     for engine in ("direct", "prisma"):
         target = database()
@@ -348,3 +355,88 @@ def test_checksum_is_that_of_the_file(prisma: PrismaProject, database: Database,
     for engine in ("direct", "prisma"):
         text = (prisma.migrations / ("1_%s" % engine) / "migration.sql").read_bytes().decode("utf-8", "replace")
         assert found["1_%s" % engine] == hashlib.sha256(text.encode()).hexdigest()
+
+
+#: What was called clean once although something was left of it: each script, and the statement that shows what is left.
+NOT_CLEAN = {
+    "grant_on_schema": "BEGIN; DELETE FROM users WHERE id > 10; GRANT USAGE ON SCHEMA public TO PUBLIC; COMMIT; SELECT 1/0;",
+    "grant_on_all_tables": "BEGIN; DELETE FROM users WHERE id > 10; GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC; COMMIT; SELECT 1/0;",
+    "ledger_written": "BEGIN; DELETE FROM users WHERE id > 10; UPDATE _prisma_migrations SET logs = ''; COMMIT; SELECT 1/0;",
+    "analyze": "BEGIN; DELETE FROM users WHERE id > 10; ANALYZE users; COMMIT; SELECT 1/0;",
+    "setval": "SELECT setval('users_id_seq', 1, false); SELECT 1/0;",
+    "prepared": "BEGIN; DELETE FROM users WHERE id > 10; PREPARE TRANSACTION 'left'; SELECT 1/0;",
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("first", [True, False], ids=["first_deploy", "later_deploy"])
+@pytest.mark.parametrize("script", NOT_CLEAN.values(), ids=list(NOT_CLEAN))
+def test_clean_is_never_claimed_when_something_is_left(
+    script: str, first: bool, engine: str, prisma: PrismaProject, database: Database, module: ModuleRunner, admin: Admin
+) -> None:
+    target = database()
+    options = {"app_dir": str(prisma.path), "engine": engine}
+    fill(prisma, {"1_init": FILES["20240101000000_init"]})
+    if not first:
+        module("migration_deploy", target, **options)
+    fill(prisma, {"2_fails": script})
+    failed = module("migration_deploy", target, **options)
+    try:
+        assert failed["failed_migration"]["state"] in ("unknown", "failed_partial") and failed["touched"] is True, failed["msg"]
+        assert module("migration_info", target, app_dir=str(prisma.path))["migrations"][1]["substate"] in ("unknown", "failed_partial")
+    finally:
+        if "PREPARE" in script:
+            query(admin(target.dbname), "SELECT gid FROM pg_prepared_xacts")
+            with admin(target.dbname).cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM pg_prepared_xacts WHERE gid = 'left' AND database = current_database()")
+                if cursor.fetchone()[0]:
+                    cursor.execute("ROLLBACK PREPARED 'left'")
+
+
+def test_partial_is_not_claimed_for_the_work_of_others(prisma: PrismaProject, database: Database, module: ModuleRunner, admin: Admin) -> None:
+    target = database()
+    fill(prisma, {"1_init": "CREATE TABLE a (id int); CREATE TABLE b (id int);", "2_fails": "SELECT pg_sleep(2) FROM a; INSERT INTO a VALUES (1); SELECT pg_sleep(2); SELECT 1/0;"})
+    running = module.start("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
+    conn = admin(target.dbname)
+    for _ in range(100):
+        if query(conn, "SELECT to_regclass('b')") != [(None,)]:
+            break
+        time.sleep(0.05)
+    with conn.cursor() as cursor:
+        cursor.execute("CREATE INDEX by_someone ON b (id)")
+    failed = module.result(*running.communicate())
+    assert failed["failed_migration"]["state"] == "unknown" and "by_someone" in failed["msg"], failed["msg"]
+
+
+def test_a_command_that_changed_the_database_besides_the_ledger_counts_as_touched(prisma: PrismaProject, database: Database, module: ModuleRunner, tmp_path: pathlib.Path) -> None:
+    target = database()
+    fill(prisma, {"1_a": "CREATE TABLE a (id int);"})
+    script = tmp_path / "own.py"
+    script.write_text(
+        "import os, psycopg2\nc = psycopg2.connect(os.environ['DATABASE_URL'].partition('?')[0])\nc.cursor().execute('CREATE TABLE own (id int)')\nc.commit()\nraise SystemExit(1)\n",
+        encoding="utf-8",
+    )
+    said = module("migration_deploy", target, app_dir=str(prisma.path), deploy_command="python3 %s" % script)
+    assert said["code"] == "DEPLOY_COMMAND_FAILED" and said["touched"] is True, said
+
+
+def test_timeout_and_bad_options_are_told(prisma: PrismaProject, database: Database, module: ModuleRunner) -> None:
+    target = database()
+    fill(prisma, {"1_a": "CREATE TABLE a (id int); SELECT pg_sleep(30);"})
+    options = {"app_dir": str(prisma.path)}
+    said = module("migration_deploy", target, timeout=4, **options)
+    assert said["cause"] == "DEPLOY_TIMEOUT" and "ended after" in said["msg"], said["msg"]
+    assert module("migration_deploy", target, timeout=-1, **options)["code"] in ("OPTION_INVALID", "UNFINISHED_MIGRATION")
+    other = database()
+    prisma.add("1_a", "CREATE TABLE a (id int);\0CREATE TABLE b (id int);")
+    assert module("migration_deploy", other, engine="direct", **options)["code"] == "OPTION_INVALID"
+    prisma.add("1_a", "CREATE TABLE a (id int);")
+    for check in (True, False):
+        assert module("migration_deploy", other, check=check, maintenance_db="no_such_db", **options)["code"] == "MAINTENANCE_DB_UNREACHABLE"
+
+
+def test_a_script_that_changes_role_still_gets_its_error_recorded(prisma: PrismaProject, database: Database, module: ModuleRunner) -> None:
+    target = database()
+    fill(prisma, {"1_a": "CREATE TABLE a (id int);", "2_ro": "SET default_transaction_read_only = on; SELECT 1/0;"})
+    failed = module("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
+    assert failed["failed_migration"]["sqlstate"] == "22012" and failed["touched"] is True, failed

@@ -47,6 +47,12 @@ TARGET = Target(dbname="d", host="h", user="u", password="p@ss w/ord")
         ('invalid dsn: invalid connection option "no_such"', "CONNECTION_OPTIONS"),
         ('invalid sslmode value: "encrypted"', "CONNECTION_OPTIONS"),
         ('invalid integer value "x" for connection option "keepalives"', "CONNECTION_OPTIONS"),
+        ('could not translate host name "tesslate.invalid" to address: Name or service not known', "SERVER_UNREACHABLE"),
+        ('could not translate host name "ssl.invalid" to address: Name or service not known', "SERVER_UNREACHABLE"),
+        ('could not open certificate file "/c.pem": No such file or directory', "TLS_FAILED"),
+        ('weak sslmode "prefer" may not be used with sslrootcert=system', "TLS_FAILED"),
+        (AT + 'FATAL:  invalid value for parameter "lock_timeout": "5 parsecs"', "OPTION_INVALID"),
+        (AT + 'FATAL:  unrecognized configuration parameter "ssl timeout expired"', "OPTION_INVALID"),
         ("something else", "SERVER_UNREACHABLE"),
     ],
 )

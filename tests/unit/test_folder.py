@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import pathlib
+import typing as t
 
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
@@ -84,6 +86,22 @@ def test_a_script_that_is_a_folder_counts_as_missing(tmp_path: pathlib.Path) -> 
 
 def test_without_a_lock_file_there_is_none(tmp_path: pathlib.Path) -> None:
     assert read_folder(str(make(tmp_path, m="SELECT 1"))).lock is None
+
+
+def test_a_lock_file_that_cannot_be_read_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = make(tmp_path, m="SELECT 1") / "migration_lock.toml"
+    lock.write_text("")
+    really = open
+
+    def refuse(path: str, mode: str) -> t.Any:
+        if path == str(lock):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return really(path, mode)
+
+    monkeypatch.setattr("builtins.open", refuse)  # root may read everything
+    with pytest.raises(MigrationError, match=r"cannot read .*migration_lock\.toml \(Permission denied\)") as caught:
+        read_folder(str(tmp_path))
+    assert caught.value.code == "PROJECT_MISSING"
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,10 @@ def test_logs_are_read_without_the_rows_that_they_quote() -> None:
         (0, "Error: P3009", False, None, None),  # the ledger decides
         (1, "Prisma schema loaded\nError: P1001\n\nCan't reach database server", False, "SERVER_UNREACHABLE", "exit status 1: Error: P1001 Can't reach"),
         (1, "Error: P1002\nTimed out trying to acquire a postgres advisory lock", False, "LOCKED", "advisory lock"),
+        (1, "Error: P1002\nThe database server was reached but timed out.", False, "SERVER_UNREACHABLE", "timed out"),
+        (1, "Linting fix-P1000-login.ts", False, None, "Linting"),
+        (1, "P1000-login.ts is bad\nError: P1010: denied", False, "PERMISSION_DENIED", "denied"),
+        (1, "P3009\n\nmigrate found failed migrations", False, "UNFINISHED_MIGRATION", "P3009"),
         (1, "something P9999 else", False, None, "something P9999 else"),
         (127, "", False, None, "exit status 127: no output"),
         (-15, "Applying migration", True, "DEPLOY_TIMEOUT", "ended after 7 seconds; its last words: Applying migration"),

@@ -23,14 +23,13 @@ from hypothesis import strategies as st
         (Evidence(error_recorded=True, committed=0), CLEAN, "no transaction"),
         (Evidence(error_recorded=False, committed=0), CLEAN, "no transaction"),
         (Evidence(error_recorded=True, committed=1, named=("patients",)), PARTIAL, "patients"),
-        (Evidence(error_recorded=True, committed=1, objects=("patients",), tight=True), PARTIAL, "patients"),
-        (Evidence(error_recorded=True, committed=1, objects=("patients",)), UNKNOWN, "1 transactions"),  # others may have made it
-        (Evidence(error_recorded=True, committed=2, invalid_indexes=("i",), tight=True), PARTIAL, "invalid indexes were left: i"),
-        (Evidence(error_recorded=True, committed=2, invalid_indexes=("i",)), UNKNOWN, "2 transactions"),
+        (Evidence(error_recorded=True, committed=1, objects=("patients",)), UNKNOWN, "not named by the migration: patients"),  # others may have made it
+        (Evidence(error_recorded=True, committed=2, invalid_indexes=("i",)), PARTIAL, "i"),
         (Evidence(error_recorded=False, committed=1, named=("patients",)), UNKNOWN, "not proved"),
-        (Evidence(error_recorded=False, committed=1, objects=("patients",), tight=True), UNKNOWN, "not proved"),
-        (Evidence(error_recorded=False, committed=None), UNKNOWN, "no longer knows"),
-        (Evidence(error_recorded=True, committed=None), UNKNOWN, "no longer knows"),
+        (Evidence(error_recorded=True, committed=0, doubt="the script uses setval"), UNKNOWN, "setval"),
+        (Evidence(error_recorded=False, committed=0, doubt="this is a standby"), UNKNOWN, "standby"),
+        (Evidence(error_recorded=False, committed=None), UNKNOWN, "no longer be told"),
+        (Evidence(error_recorded=True, committed=None), UNKNOWN, "no longer be told"),
         (Evidence(error_recorded=True, committed=None, named=("patients",)), PARTIAL, "patients"),
         (Evidence(error_recorded=False, committed=3), UNKNOWN, "3 transactions"),
     ],
@@ -47,7 +46,7 @@ everything = st.builds(
     steps=st.integers(0, 2),
     session_alive=st.booleans(),
     committed=st.none() | st.integers(0, 3),
-    tight=st.booleans(),
+    doubt=st.sampled_from(["", "setval"]),
     objects=names,
     named=names,
     invalid_indexes=names,
@@ -60,8 +59,8 @@ def test_nothing_is_claimed_without_proof(evidence: Evidence) -> None:
     claims = {
         RUNNING: evidence.session_alive,
         UNRECORDED: evidence.steps > 0 and not evidence.error_recorded,
-        CLEAN: evidence.committed == 0,
-        PARTIAL: evidence.error_recorded and bool(evidence.named or (evidence.tight and (evidence.objects or evidence.invalid_indexes))),
+        CLEAN: evidence.committed == 0 and not evidence.doubt,
+        PARTIAL: evidence.error_recorded and bool(evidence.named or evidence.invalid_indexes),
         UNKNOWN: True,
     }
     assert claims[substate]

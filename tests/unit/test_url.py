@@ -108,6 +108,7 @@ def test_no_parameter_has_two_meanings() -> None:
         ("postgresql://u:s3#cret@h/d", "URL_INVALID"),
         ("postgresql://u:s3cret@[::1/d", "URL_INVALID"),
         ("postgresql://u:s3/cret@h/d", "URL_INVALID"),
+        ("postgresql://u:55/s3cret@h:5432/d", "URL_INVALID"),
         ("postgresql://u:s3cret@h/d?port=s3cret", "URL_INVALID"),
         ("postgresql://u:s3cret@h/d?sslidentity=x", "URL_INVALID"),
         ("prisma://x/?api_key=s3cret", "URL_NOT_DIRECT"),

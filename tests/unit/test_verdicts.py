@@ -58,6 +58,11 @@ def test_a_row_without_a_folder_is_missing_locally_and_never_edited(described: t
     assert not missing.prisma_reports_edited
 
 
+@pytest.mark.parametrize(("described", "flags"), [("a done", ("missing_locally",)), ("a unfinished", ("missing_locally",)), ("a rolled", ())])
+def test_a_script_that_cannot_be_read_is_missing_and_not_edited(described: str, flags: tuple[str, ...]) -> None:
+    assert report(folder("a", "b", without_script=("a",)), described).verdicts[0].flags == flags
+
+
 @pytest.mark.parametrize(
     ("described", "flagged"),
     [
@@ -159,6 +164,8 @@ def test_the_head_of_the_ledger_is_what_was_finished_last(described: tuple[str, 
         (("a failed",), (), ["refuses because of a (P3009)"]),
         (("b done",), (), ["a would be applied out of order"]),
         (("a done",), ("b",), ["b, which has no migration.sql"]),
+        (("a done", "b rolled"), ("b",), ["rolled back: b", "b, which has no migration.sql"]),
+        (("a done", "b done"), ("a",), ["a was applied and is not in the folder"]),
     ],
 )
 def test_where_prisma_migrate_status_misleads(described: tuple[str, ...], without_script: tuple[str, ...], says: list[str]) -> None:
