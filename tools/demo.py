@@ -63,7 +63,9 @@ def app_role_works(staging: Staging) -> str:
 
 def newest_record(staging: Staging) -> tuple[pathlib.Path, dict[str, Any]]:
     """The record of the run that has just ended."""
-    found = max(pathlib.Path(staging.reports_dir).glob("*/microcare_staging.json"), key=lambda path: path.stat().st_mtime_ns)
+    found = max(pathlib.Path(staging.reports_dir).glob("*/microcare_staging.json"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    if found is None:
+        raise SystemExit("demo: the run left no record; what went wrong stands above")
     return found, json.loads(found.read_text(encoding="utf-8"))
 
 

@@ -19,17 +19,58 @@ SELECT i.indexrelid::regclass::text FROM pg_index i
  WHERE NOT i.indisvalid AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
  ORDER BY 1
 """
+_ME = """
+SELECT d.datname::text, d.oid::bigint, r.rolsuper FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user
+"""
+#: Objects of the database itself: not the system's, not an extension's.
+_OWN = """n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
+       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = {0}::regclass AND e.objid = {1}.oid AND e.deptype = 'e')"""
+_OWNERS = """
+SELECT DISTINCT pg_get_userbyid(o)::text FROM (
+    SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {class}
+    UNION SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {proc}
+    UNION SELECT y.typowner FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE y.typtype IN ('e', 'd', 'r') AND {type}
+    UNION SELECT n.nspowner FROM pg_namespace n WHERE n.nspname <> 'public' AND {namespace}
+    UNION SELECT defaclrole FROM pg_default_acl
+) AS owners(o) WHERE NOT pg_has_role(o, 'MEMBER') ORDER BY 1
+""".format(
+    **{name: _OWN.format("'pg_%s'" % name, alias) for name, alias in (("class", "c"), ("proc", "p"), ("type", "y"), ("namespace", "n"))}
+)
+#: What only a superuser can restore, or end: a query for the names, and the sentence.
+_NEEDS_MORE: tuple[tuple[str, str], ...] = (
+    (_OWNERS, "objects or default privileges belong to roles that this role is no member of, so it cannot restore them: %s"),
+    (
+        "SELECT x.extname::text FROM pg_extension x JOIN pg_available_extension_versions v ON v.name = x.extname AND v.version = x.extversion"
+        " WHERE v.superuser AND NOT v.trusted ORDER BY 1",
+        "only a superuser can create the extension %s",
+    ),
+    ("SELECT evtname::text FROM pg_event_trigger ORDER BY 1", "only a superuser can create the event trigger %s"),
+    ("SELECT pubname::text FROM pg_publication WHERE puballtables ORDER BY 1", "only a superuser can create the publication for all tables %s"),
+    (
+        "SELECT format('pid %s (user %s)', a.pid, a.usename) FROM pg_stat_activity a JOIN pg_roles r ON r.oid = a.usesysid"
+        " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND NOT pg_has_role(a.usesysid, 'MEMBER')"
+        " AND (r.rolsuper OR NOT pg_has_role('pg_signal_backend', 'USAGE')) ORDER BY 1",
+        "sessions that this role may not end: %s",
+    ),
+)
 _UNVALIDATED = "SELECT format('%s on %s', conname, conrelid::regclass) FROM pg_constraint WHERE NOT convalidated ORDER BY 1"
 
 
 def rollback_obstacles(conn: t.Any) -> list[str]:
-    """Why the connected database could not be swapped now; the same question that a restore asks."""
-    name, oid = row(conn, "SELECT datname::text, oid::bigint FROM pg_database WHERE datname = current_database()") or ("", 0)
+    """Why the connected database could not be restored and swapped by this role now; sentences."""
+    name, oid, superuser = row(conn, _ME) or ("", 0, False)
+    found = []
     try:
         demand_swappable(conn, name, oid)
     except MigrationError as error:
-        return [error.msg]
-    return []
+        found.append(error.msg)
+    if superuser:
+        return found
+    for statement, text in _NEEDS_MORE:
+        names = [value for (value,) in rows(conn, statement)]
+        if names:
+            found.append(text % ", ".join(names[:10]))
+    return found
 
 
 def invalid_objects(conn: t.Any) -> dict[str, list[str]]:

@@ -96,9 +96,11 @@ def restore(target: Target, options: RestoreOptions, check_mode: bool = False) -
             return dict(result, changed=False, kept="", restored=_size(manifest.fingerprint), comparison="equal")
         if not check_mode and options.confirm != manifest.confirmation():
             raise MigrationError(
-                'the restore was not confirmed; it will %s. To confirm, set confirm to exactly "%s"' % (loss_text(loss), manifest.confirmation()),
+                'the restore was %s; it will %s To confirm, set confirm to exactly "%s"'
+                % ('confirmed with "%s"' % options.confirm if options.confirm else "not confirmed", loss_text(loss), manifest.confirmation()),
                 code="CONFIRMATION_MISSING",
-                next_step='look at the loss in the result, then set confirm: "%s"' % manifest.confirmation(),
+                next_step="look at the loss, then confirm it: confirm: %s; with rollback.yml: -e '{\"migration_confirm\": \"%s\"}'"
+                % (manifest.confirmation(), manifest.confirmation()),
                 loss=loss,
                 confirmation=manifest.confirmation(),
             )
@@ -155,6 +157,8 @@ def _loss(target: Target, manifest: Manifest, options: RestoreOptions) -> tuple[
         if counts.get(name) != before.get(name)
     ]
     loss = {"known": True, "reason": "", "tables": tables, "rows_now": sum(counts.values()), "rows_then": sum(before.values()), "differences": len(differences)}
+    # Rows that were only changed are lost, too, and show in no count.
+    loss["texts"] = [str(difference["text"]) for difference in differences]
     return loss, not differences
 
 
@@ -162,13 +166,10 @@ def loss_text(loss: t.Mapping[str, t.Any]) -> str:
     """The loss summary in one line."""
     if not loss["known"]:
         return "replace the database, whose present content could not be read (%s)" % loss["reason"]
-    words = ["%s: %s rows now, %s in the restore point" % (entry["table"], _or_no(entry["rows_now"]), _or_no(entry["rows_then"])) for entry in loss["tables"]]
-    more = "" if len(words) <= 10 else " and %d more tables" % (len(words) - 10)
-    return "set the database back (%s%s; %d differences in all)" % ("; ".join(words[:10]) or "no table's row count differs", more, loss["differences"])
-
-
-def _or_no(count: int | None) -> str:
-    return "no table," if count is None else str(count)
+    if not loss["differences"]:
+        return "set the database back (nothing differs)"
+    more = "" if len(loss["texts"]) <= 10 else " And %d more differences." % (len(loss["texts"]) - 10)
+    return "set the database back, and lose this: %s%s" % (" ".join(loss["texts"][:10]), more)
 
 
 class _Run:

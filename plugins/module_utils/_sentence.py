@@ -199,7 +199,7 @@ def _rolled_back(view: View) -> str:
     if view.state("restore") == "nothing":
         return text + ". It was so without a restore."
     kept = view.result("restore").get("kept")
-    return text + (". The failed database is kept as %s." % kept if kept else ".")
+    return text + (". The failed database, with all that was written since the restore point, is kept as %s." % kept if kept else ".")
 
 
 def _rollback_failed(view: View) -> str:
@@ -217,7 +217,13 @@ def _rollback_failed(view: View) -> str:
         untouched = (later or NO_ERROR)["code"] in _LIVE_UNTOUCHED
         text += "it did not touch the live database" if untouched else "whether the live database was exchanged is not known"
     point = _restored_id(view) or _restore_point(view)
-    return text + ". %s.%s" % ("Restore point %s" % point if point else "NO restore point", _next(later, "read the state with status.yml, then rollback.yml"))
+    path = (view.result("backup").get("restore_point") or {}).get("path")
+    if not path:
+        named = "Restore point %s" % point if point else "NO restore point"
+        return text + ". %s.%s" % (named, _next(later, "read the state with status.yml, then rollback.yml"))
+    # Running the same playbook again would be refused because of the failed migration: only this leads back.
+    obstacle = str((later or NO_ERROR)["next_step"]).rstrip(".").replace(" and run again", "")
+    return text + ". Restore point %s. Next: %srollback.yml with migration_restore_point=%s." % (point, obstacle + ", then " if obstacle else "", path)
 
 
 def _restored(view: View) -> str:

@@ -39,7 +39,8 @@ def run_row(target: str, record: t.Mapping[str, t.Any] | None, why: str = "") ->
         "target": target,
         "outcome": outcome,
         "ok": outcome in GOOD,
-        "applied": len(applied) if deploy else "",
+        # After a rollback nothing of it is applied.
+        "applied": "0 (%d undone)" % len(applied) if record.get("outcome") == "rolled_back" and applied else len(applied) if deploy else "",
         "time": seconds_text(record.get("seconds")),
         "slowest migration": "%s (%s)" % (slowest["name"], seconds_text(slowest["seconds"])) if slowest else "",
         "restore point": (backup.get("restore_point") or {}).get("id") or ((record.get("restore") or {}).get("restore_point") or {}).get("id") or "",

@@ -214,3 +214,26 @@ def test_subscriptions_that_may_not_be_seen(database: Make, monkeypatch: pytest.
     assert facts(database())["subscriptions"] == []
     monkeypatch.setattr(_database_facts, "_SUBSCRIPTIONS", "SELECT subconninfo, 1 FROM pg_subscription")
     assert facts(database())["subscriptions"] is None
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        ("CREATE TABLE audit_dba (a int)", "no member of"),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "no member of"),
+        ("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC", "no member of"),
+        ("CREATE EXTENSION dblink", "extension dblink"),
+        ("CREATE PUBLICATION p FOR ALL TABLES", "publication for all tables p"),
+        ("SELECT 1", "sessions that this role may not end"),
+    ],
+)
+def test_what_only_a_superuser_could_restore_is_an_obstacle(made: str, sentence: str, database: t.Any, admin: t.Any, module: t.Any) -> None:
+    target = database()
+    assert module("database_info", target)["rollback_obstacles"] == []
+    superuser = admin(target.dbname)
+    with superuser.cursor() as cursor:
+        cursor.execute(made)
+    if made != "SELECT 1":
+        superuser.close()
+    obstacles = module("database_info", target)["rollback_obstacles"]
+    assert len(obstacles) == 1 and sentence in obstacles[0], obstacles

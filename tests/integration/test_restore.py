@@ -66,7 +66,7 @@ def test_there_and_back(cluster: t.Any, database: t.Any, admin: t.Any, scratch: 
     for confirm in ("", "yes", "true", target.dbname, point["confirmation"] + " ", point["confirmation"].upper()):
         answer = module("database_restore", target, confirm=confirm, **options)
         assert answer["failed"] and answer["code"] == "CONFIRMATION_MISSING"
-    assert point["confirmation"] in answer["msg"] and "public.notes: 1500 rows now, 2000" in answer["msg"]
+    assert point["confirmation"] in answer["msg"] and "public.notes has 500 rows fewer than before (2000, now 1500)" in answer["msg"]
     assert answer["loss"] == preview["loss"]
     assert databases(admin()) == databases_before, "neither a preview nor a refusal makes anything"
 

@@ -108,7 +108,7 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "rolled back",
         dict(RUN, deploy=broken(), verification={}, restore=RESTORED),
         "rolled_back",
-        "ROLLED BACK. %s%s. The failed database is kept as %s." % (WHY % "half applied", AS_BEFORE, KEPT),
+        "ROLLED BACK. %s%s. The failed database, with all that was written since the restore point, is kept as %s." % (WHY % "half applied", AS_BEFORE, KEPT),
     ),
     ("rolled back after the verification", dict(RUN, verification=LOST, restore=RESTORED), "rolled_back", "ROLLED BACK. the check after the deploy failed (DATA_LOSS: "),
     ("rollback had nothing to do", dict(RUN, deploy=broken("failed_clean"), restore=SAME), "rolled_back", "200,123 rows equal. It was so without a restore."),
