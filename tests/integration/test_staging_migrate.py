@@ -177,6 +177,8 @@ def test_bad_input_is_told_and_changes_nothing(staging: Staging, play: Play, mod
     for app_dir, code in ((str(empty), "NOT_A_MIGRATIONS_DIR"), ("/does/not/exist", "PROJECT_MISSING")):
         done = play("staging_migrate.yml", staging, migration_app_dir=app_dir)
         assert done.returncode == 2 and code in done.stdout
+    unwritable = play("staging_migrate.yml", staging, migration_reports_dir="/dev/null/reports")
+    assert unwritable.returncode == 2 and "the run can be recorded" in unwritable.stdout and "Deploy" not in unwritable.stdout
     none = play("staging_migrate.yml", staging, migration_targets="nosuchgroup")
     assert none.returncode != 0 and "TARGETS_EMPTY" in none.stdout + none.stderr
     assert fingerprint(module, staging) == before
