@@ -23,7 +23,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK, ledger_table
 from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure
-from ansible_collections.pgops.migrations.plugins.module_utils._sql import keywords, split, statements_alone
+from ansible_collections.pgops.migrations.plugins.module_utils._sql import is_empty, split, statements_alone
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: As Prisma creates it, to the letter of pg_dump.
@@ -119,7 +119,7 @@ def _run_script(conn: t.Any, script: str) -> None:
     if statements_alone(script):
         for statement in split(script):
             execute(conn, statement)
-    elif keywords(script, 1):
+    elif not is_empty(script):
         # Without values psycopg2 sends the text as it is, as one message of the simple protocol.
         execute(conn, script)
 

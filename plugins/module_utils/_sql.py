@@ -87,7 +87,7 @@ def split(sql: str) -> list[str]:
             continue
         parts.append(token.text)
     found.append("".join(parts))
-    return [statement.strip() for statement in found if keywords(statement)]
+    return [statement.strip() for statement in found if not is_empty(statement)]
 
 
 def _body_depth(words: list[str], depth: int) -> int:
@@ -99,6 +99,11 @@ def _body_depth(words: list[str], depth: int) -> int:
     if last in ("case", "begin"):
         return depth + 1
     return depth - 1 if last == "end" else depth
+
+
+def is_empty(sql: str) -> bool:
+    """Whether a script holds no statement at all; stops reading at the first sign of one."""
+    return all(token.kind in ("space", "comment") or token == Token("other", ";") for token in tokens(sql))
 
 
 def keywords(statement: str, limit: int = 0) -> list[str]:
@@ -152,4 +157,4 @@ def statements_alone(sql: str) -> list[str]:
     return [statement for statement in statements if runs_alone(statement)] if len(statements) > 1 else []
 
 
-__all__ = ("Token", "controls_transaction", "keywords", "runs_alone", "split", "statements_alone", "tokens")
+__all__ = ("Token", "controls_transaction", "is_empty", "keywords", "runs_alone", "split", "statements_alone", "tokens")

@@ -31,6 +31,7 @@ FILES = {
     "20240103000000_function": "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.name := 'x;y'; RETURN NEW; END; $$;\n",
     "20240104000000_index": "CREATE INDEX CONCURRENTLY users_email ON users (email);\n",
     "20240105000000_comment": "-- nothing to do\n",
+    "20240106000000_semicolons": ";;  ;\n-- nothing either\n",
 }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import (
     controls_transaction,
+    is_empty,
     keywords,
     runs_alone,
     split,
@@ -155,3 +156,9 @@ def test_a_lone_statement_may_be_sent_as_one_message() -> None:
 def test_the_words_of_a_statement(script: str, words: list[str]) -> None:
     assert keywords(script) == words
     assert keywords(script, 2) == words[:2]
+
+
+@pytest.mark.parametrize(("script", "empty"), [("", True), (" \n", True), (";;  ;\n-- c", True), ("/* x */;", True), ("; SELECT 1", False), ("$$a$$", False)])
+def test_a_script_without_a_statement(script: str, empty: bool) -> None:
+    assert is_empty(script) is empty
+    assert bool(split(script)) is not empty
