@@ -96,7 +96,10 @@ CODES: dict[str, tuple[str, str]] = {
         "a migration failed and left nothing behind",
         "mend the cause, mark it rolled back (prisma migrate resolve --rolled-back NAME), deploy again",
     ),
-    "MIGRATION_FAILED_PARTIAL": ("a migration failed half applied", "restore the restore point of this run: rollback.yml"),
+    "MIGRATION_FAILED_PARTIAL": (
+        "a migration failed half applied",
+        "go back to the restore point from before: rollback.yml (staging_migrate.yml does it by itself)",
+    ),
     "DEPLOY_INCOMPLETE": (
         "the deploy command ended without an error, but the ledger does not hold exactly the expected migrations",
         "check that the project's configuration reads the URL from the environment and finds the migrations folder",
@@ -109,8 +112,11 @@ CODES: dict[str, tuple[str, str]] = {
     "BACKUP_DIR_UNSAFE": ("the backup folder is not a private folder of this user", "use a folder with mode 0700 that this user owns"),
     "BACKUP_FAILED": ("the backup did not come to its end; nothing was deployed", "read the program's message"),
     "DISK_FULL": ("there is not enough room", "free space at the place named in the message"),
-    "BACKUP_NOT_FOUND": ("there is no restore point here", "list the restore points, or set restore_point"),
-    "BACKUP_FORMAT": ("this is no restore point of this collection, or its manifest cannot be read", "choose a restore point that backup.yml made"),
+    "BACKUP_NOT_FOUND": ("there is no restore point here", "give the absolute path of a folder with a manifest.json; they lie in BACKUP_DIR/DATABASE/"),
+    "BACKUP_FORMAT": (
+        "this is no restore point of this collection, or its manifest cannot be read",
+        "choose a folder with a manifest.json that the role backup made",
+    ),
     "BACKUP_CORRUPT": ("a file of the restore point is not what its manifest says", "do not use it; choose another restore point"),
     "BACKUP_FOREIGN": ("the restore point belongs to another database or server", "choose a restore point of this database"),
     "VERSION_MISMATCH": (

@@ -36,7 +36,7 @@ _SCHEMES = ("postgresql", "postgres")
 #: What a path may hold as it is. node-postgres undoes no encoding of these, so they are not encoded;
 #: an @ is, because in a path it is the end of a password with a bare slash, see :func:`parse_url`.
 _PATH_SAFE = "=:&+$,;!*'()"
-_ENCODE_HINT = "percent-encode special characters of the password: @ is %40, : is %3A, / is %2F, % is %25, # is %23"
+_ENCODE_HINT = "percent-encode the special characters of user and password, where @ is %40, : is %3A, / is %2F, % is %25, # is %23"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,7 +81,7 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "half applied, no rollback",
         dict(RUN, deploy=broken(), verification={}),
         "failed",
-        "FAILED. %s; 1 migration applied before it. Not rolled back, restore point %s. Next: restore" % (WHY % "half applied", POINT["id"]),
+        "FAILED. %s; 1 migration applied before it. Not rolled back, restore point %s. Next: go back to the restore point from before: rollback.yml" % (WHY % "half applied", POINT["id"]),
     ),
     ("state unknown", dict(RUN, deploy=broken("unknown", "MIGRATION_FAILED")), "failed", WHY % "and what it left is not known"),
     ("still running", dict(RUN, deploy=broken("running", "MIGRATION_FAILED")), "failed", WHY % "to end and is still running"),
@@ -185,7 +185,7 @@ def test_check_mode(phases: dict[str, t.Any], outcome: str, words: str) -> None:
         (dict(RUN, verification={}), {"msg": "assertion failed", "phase": "verification"}, "failed", "The check after the deploy failed (assertion failed); 2 migr"),
         (dict(RUN, deploy=broken(), restore={}), {"msg": "no psql", "phase": "restore"}, "rollback_failed", "The restore failed (no psql); whether the live"),
         (dict(RUN, deploy=broken(), restore={}), {"msg": "no psql"}, "failed", " Then: no psql."),
-        (dict(RUN, deploy=broken(), restore={}), broken(), "failed", "Next: restore the restore point of this run: rollback.yml."),
+        (dict(RUN, deploy=broken(), restore={}), broken(), "failed", "Next: go back to the restore point from before: rollback.yml (staging_migrate.yml does it by itself)."),
         (
             dict(RUN, verification=LOST_AND_NOT_FAILED, restore=RESTORED),
             {"msg": "DATA_LOSS: The table public.t is gone. Next: look at the findings in the report."},
