@@ -21,7 +21,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._evidence import 
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
-from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, plan, with_seconds
+from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, hold_warnings, plan, with_seconds
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import statements_alone
 from ansible_collections.pgops.migrations.plugins.module_utils._stage import check_stageable
@@ -97,7 +97,7 @@ def refuse_nul(files: t.Sequence[MigrationFile]) -> None:
 
 def _plan(found: Survey, params: t.Mapping[str, t.Any]) -> list[str]:
     try:
-        return plan(found.report, params.get("up_to"), params.get("expected"), params.get("allow") or ())
+        return plan(found.report, params.get("up_to"), params.get("expected"), params.get("allow") or (), params.get("hold") or ())
     except MigrationError as error:
         error.facts = dict(found.brief(), **error.facts)
         raise
@@ -177,16 +177,18 @@ def _committed_since(target: Target, start_xid: int) -> bool:
 def _result(before: Survey, after: Survey, names: t.Sequence[str], params: t.Mapping[str, t.Any], seconds: float) -> dict[str, t.Any]:
     """The module's result: the state after, and what was (or in check mode would be) applied."""
     files = after.folder.by_name()
+    held = [name for name in after.report.pending if name in (params.get("hold") or ())]
     return dict(
         after.as_dict(),
         changed=bool(names),
+        held=held,
         engine=params["engine"],
         applied=with_seconds(names, after.report),
         status_before=before.report.status,
         ledger_head_before=before.report.ledger_head,
         seconds=seconds,
         output="",
-        warnings=list(after.project.warnings) + list(after.report.warnings) + _direct_warnings(names, files, params),
+        warnings=list(after.project.warnings) + list(after.report.warnings) + _direct_warnings(names, files, params) + hold_warnings(names, held),
         diff=[{"before_header": name, "after_header": "%s/migration.sql" % name, "before": "", "after": files[name].sql or ""} for name in names],
     )
 

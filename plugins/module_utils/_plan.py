@@ -28,25 +28,39 @@ _REFUSALS = {
 _FLAG_WORDS = {EDITED: "edited after it was applied", MISSING: "applied and not in the folder", OUT_OF_ORDER: "older than the newest applied one"}
 
 
-def plan(report: Report, up_to: str | None = None, expected: t.Sequence[str] | None = None, allow: t.Collection[str] = ()) -> list[str]:
+def plan(
+    report: Report,
+    up_to: str | None = None,
+    expected: t.Sequence[str] | None = None,
+    allow: t.Collection[str] = (),
+    hold: t.Collection[str] = (),
+) -> list[str]:
     """The names to apply, in order; empty when there is nothing to do.
 
     :param up_to: the last one to apply.
     :param expected: what an earlier check announced; None accepts whatever is pending.
     :param allow: names whose divergence is known and accepted.
+    :param hold: names to leave pending, whatever comes after them.
     :raises MigrationError: why this database must not be deployed to as it stands.
     """
     refuse_blocked(report)
     deploy = report.next_deploy
     if deploy.code in _REFUSALS and deploy.code != "P3015":
         raise MigrationError(deploy.why, code=_REFUSALS[t.cast(str, deploy.code)], prisma_code=deploy.code)
-    refuse_diverged(report, allow)
+    # What stays where it is may well be out of order.
+    refuse_diverged(report, {*allow, *(name for name in report.pending if name in hold)})
     names = list(report.pending)
     if up_to is not None:
         if up_to not in {verdict.name for verdict in report.verdicts if MISSING not in verdict.flags}:
             raise MigrationError("up_to names %s, which is not in the folder" % up_to, code="UNKNOWN_MIGRATION")
         names = [name for name in names if sort_key(name) <= sort_key(up_to)]
-    if deploy.code == "P3015" and len(names) > len(deploy.migrations):
+    known = {verdict.name for verdict in report.verdicts}
+    unknown = sorted(set(hold) - known)
+    if unknown:
+        # A typo would deploy what was to be held back.
+        raise MigrationError("hold names %s, which is neither in the folder nor in the ledger" % _listed(unknown), code="UNKNOWN_MIGRATION")
+    names = [name for name in names if name not in hold]
+    if deploy.code == "P3015" and not set(names) <= set(deploy.migrations):
         raise MigrationError(deploy.why, code="MIGRATION_FILE_MISSING", prisma_code="P3015")
     if expected is not None and list(expected) != names:
         raise MigrationError(
@@ -79,6 +93,12 @@ def refuse_diverged(report: Report, allow: t.Collection[str]) -> None:
     if any(found.values()):
         text = "; ".join("%s: %s" % (_FLAG_WORDS[flag], ", ".join(names)) for flag, names in found.items() if names)
         raise MigrationError(text, code="HISTORY_DIVERGED", diverged={flag: names for flag, names in found.items() if names})
+
+
+def hold_warnings(names: t.Sequence[str], held: t.Sequence[str]) -> list[str]:
+    """What follows from applying these names while those are held back."""
+    overtaken = [name for name in held if names and sort_key(name) < sort_key(names[-1])]
+    return ["%s is held back while later ones are applied: it will be out of order, and allow must name it then" % name for name in overtaken]
 
 
 def _listed(names: t.Sequence[str]) -> str:
@@ -192,4 +212,4 @@ def failure_of_cli(returncode: int, output: str, timed_out: bool, seconds: float
     return Failure(None, None, "exit status %d: %s" % (returncode, tail or "no output"), code)
 
 
-__all__ = ("Failure", "applied_between", "assess", "failure_of_cli", "parse_logs", "plan", "refuse_blocked", "refuse_diverged", "with_seconds")
+__all__ = ("Failure", "applied_between", "assess", "failure_of_cli", "hold_warnings", "parse_logs", "plan", "refuse_blocked", "refuse_diverged", "with_seconds")

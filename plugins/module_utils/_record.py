@@ -28,7 +28,7 @@ _KEPT: dict[str, tuple[str, ...]] = {
     "status": ("status", "pending", "ledger_head", "set_digest", "status_misleads", "next_deploy", "warnings"),
     "backup": ("restore_point", "warnings"),
     "deploy": (
-        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "seconds", "output",
+        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "held", "seconds", "output",
         "warnings",
         "failed_migration", "sqlstate", "sessions", "touched",
     ),
@@ -36,7 +36,7 @@ _KEPT: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: What is read by its parts below; anything else under these names is left out.
 _DICTS = ("restore_point", "restored", "loss", "failed_migration", "seconds", "next_deploy")
-_LISTS = ("pending", "planned", "would_apply", "warnings", "differences", "findings", "checks")
+_LISTS = ("pending", "held", "planned", "would_apply", "warnings", "differences", "findings", "checks")
 _ONCE = ("code", "msg", "next_step")
 _NEXT_STEP = re.compile(r"\s*\bNext: (.*)\Z", re.S)
 _CODE = re.compile(r"(?:^|(?<=: ))([A-Z][A-Z0-9_]{3,}): ")

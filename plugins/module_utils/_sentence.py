@@ -111,7 +111,8 @@ def _nothing(view: View) -> str:
     known = next((total for total in totals if total is not None), None)
     text = "nothing to do" + (", %s applied" % plural(known, "migration") if known is not None else ", nothing is pending")
     waiting = max(len(view.result(phase).get("pending") or ()) for phase in ("deploy", "status", "preflight"))
-    text += " (%d held back by up_to)" % waiting if waiting else ""
+    held = max(len(view.result(phase).get("held") or ()) for phase in ("deploy", "preflight"))
+    text += " (%d held back by %s)" % (waiting, "up_to" if not held else "hold" if held == waiting else "up_to and hold") if waiting else ""
     text += ", restore point %s" % _restore_point(view) if _restore_point(view) else ""
     findings = view.result("verification").get("findings")
     return text + ("; %s to look at" % plural(len(findings), "finding") if findings else "")

@@ -41,6 +41,13 @@ options:
   up_to:
     description: Name of the last migration to apply.
     type: str
+  hold:
+    description:
+      - Names of pending migrations to leave pending, while those after them are applied.
+      - One that is overtaken by a later one is out of order from then on, and O(allow) must name it when it is to be applied.
+    type: list
+    elements: str
+    default: []
   expected:
     description: Names that an earlier check announced. Anything else pending is refused with C(LEDGER_MOVED).
     type: list
@@ -167,6 +174,11 @@ pending:
   returned: always
   type: list
   elements: str
+held:
+  description: What is pending because O(hold) names it.
+  returned: success
+  type: list
+  elements: str
 seconds:
   description: Duration of the whole deploy.
   returned: success
@@ -225,6 +237,7 @@ def main() -> None:
             deploy_command=dict(type="str"),
             database_url_env=dict(type="list", elements="str", default=[]),
             up_to=dict(type="str"),
+            hold=dict(type="list", elements="str", default=[]),
             expected=dict(type="list", elements="str"),
             allow=dict(type="list", elements="str", default=[]),
             lock_timeout=dict(type="str", default="5s"),

@@ -105,6 +105,22 @@ def test_up_to_stops_after_that_migration(engine: str, prisma: PrismaProject, da
     assert module("migration_deploy", target, **dict(options, up_to="nope"))["code"] == "UNKNOWN_MIGRATION"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_migration_on_hold_stays_pending_while_others_are_applied(engine: str, prisma: PrismaProject, database: Database, module: ModuleRunner) -> None:
+    target = database()
+    held = "20240102000000_held"
+    fill(prisma, {"20240101000000_a": "CREATE TABLE a (id int);", held: "CREATE TABLE held (id int);", "20240103000000_c": "CREATE TABLE c (id int);"})
+    options = {"app_dir": str(prisma.path), "engine": engine, "hold": [held]}
+    assert module("migration_deploy", target, check=True, **options)["would_apply"] == ["20240101000000_a", "20240103000000_c"]
+    done = module("migration_deploy", target, **options)
+    assert names(done["applied"]) == ["20240101000000_a", "20240103000000_c"] and done["held"] == [held] and "out of order" in str(done["warnings"])
+    again = module("migration_deploy", target, **options)
+    assert again["changed"] is False and again["held"] == [held]
+    # Released, it is what it now is: out of order, and applied only when that is allowed.
+    assert module("migration_deploy", target, **dict(options, hold=[]))["code"] == "HISTORY_DIVERGED"
+    assert names(module("migration_deploy", target, **dict(options, hold=[], allow=[held]))["applied"]) == [held]
+
+
 @pytest.mark.prisma
 def test_deploy_command_runs_the_projects_script(prisma: PrismaProject, database: Database, module: ModuleRunner) -> None:
     target = database()

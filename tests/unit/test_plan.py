@@ -8,7 +8,7 @@ import typing as t
 
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, applied_between, assess, failure_of_cli, parse_logs, plan
+from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, applied_between, assess, failure_of_cli, hold_warnings, parse_logs, plan
 from support.ledgers import folder, report
 
 ABC = folder("a", "b", "c")
@@ -29,6 +29,12 @@ ABC = folder("a", "b", "c")
         (("b done",), {"allow": ["a"]}, ["a", "c"]),
         (("a done edited",), {"allow": ["a"]}, ["b", "c"]),
         (("0 done", "a done"), {"allow": ["0"]}, ["b", "c"]),
+        (("a done",), {"hold": ["b"]}, ["c"]),
+        (("a done",), {"hold": ["c"]}, ["b"]),
+        (("a done",), {"hold": ["b", "c"]}, []),
+        (("a done",), {"hold": ["a"]}, ["b", "c"]),
+        (("a done", "c done"), {"hold": ["b"]}, []),
+        (("a done",), {"hold": ["b"], "up_to": "b"}, []),
     ],
 )
 def test_what_is_planned(described: tuple[str, ...], options: dict[str, t.Any], names: list[str]) -> None:
@@ -49,6 +55,9 @@ def test_what_is_planned(described: tuple[str, ...], options: dict[str, t.Any], 
         (("0 done", "a done"), {}, {}, "HISTORY_DIVERGED"),
         (("b done",), {}, {}, "HISTORY_DIVERGED"),
         (("a done",), {}, {"up_to": "z"}, "UNKNOWN_MIGRATION"),
+        (("a done",), {}, {"hold": ["z"]}, "UNKNOWN_MIGRATION"),
+        (("a done edited",), {}, {"hold": ["a"]}, "HISTORY_DIVERGED"),
+        (("b done",), {}, {"hold": ["c"]}, "HISTORY_DIVERGED"),
         (("0 done", "a done"), {}, {"up_to": "0", "allow": ["0"]}, "UNKNOWN_MIGRATION"),
         (("a done",), {}, {"expected": ["b"]}, "LEDGER_MOVED"),
         (("a done",), {}, {"expected": ["c", "b"]}, "LEDGER_MOVED"),
@@ -170,3 +179,8 @@ def test_what_the_end_of_a_cli_means(returncode: int, output: str, timed_out: bo
     else:
         assert found is not None
         assert (found.code, words in found.message) == (code, True)
+
+
+def test_what_is_overtaken_while_it_is_held_back() -> None:
+    assert "b is held back" in hold_warnings(["a", "c"], ["b"])[0]
+    assert hold_warnings(["a"], ["b"]) == [] == hold_warnings([], ["b"])
