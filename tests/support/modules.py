@@ -24,12 +24,12 @@ class ModuleRunner:
     folder: pathlib.Path
     env: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, name: str, target: Target | None = None, *, check: bool = False, diff: bool = False, **options: t.Any) -> dict[str, t.Any]:
+    def __call__(self, name: str, target: Target | None = None, /, *, check: bool = False, diff: bool = False, **options: t.Any) -> dict[str, t.Any]:
         process = self.start(name, target, check=check, diff=diff, **options)
         out, err = process.communicate(timeout=300)
         return self.result(out, err)
 
-    def start(self, name: str, target: Target | None = None, *, check: bool = False, diff: bool = False, **options: t.Any) -> subprocess.Popen[str]:
+    def start(self, name: str, target: Target | None = None, /, *, check: bool = False, diff: bool = False, **options: t.Any) -> subprocess.Popen[str]:
         """Start the module and leave it running, for tests that kill it."""
         arguments = dict(options, _ansible_check_mode=check, _ansible_diff=diff, _ansible_remote_tmp=str(self.folder), _ansible_tmpdir=str(self.folder))
         if target is not None:

