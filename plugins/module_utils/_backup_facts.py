@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import datetime
+import secrets
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows, sql
@@ -31,6 +33,21 @@ _EXTENSIONS = (
 _TABLESPACES = "SELECT DISTINCT t.spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE t.spcname NOT LIKE 'pg\\_%' ORDER BY 1"
 # Sequences know no snapshot: pg_dump and the fingerprint each read them at some moment between two readings of ours.
 _SEQUENCES = "SELECT format('%I.%I', schemaname, sequencename), last_value FROM pg_sequences"
+_WAL_MARK = """
+SELECT pg_current_wal_insert_lsn()::text, extract(epoch FROM pg_postmaster_start_time())::text, checkpoint_lsn::text FROM pg_control_checkpoint()
+"""
+_ALL_ENDED = "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'transactionid' AND granted AND mode = 'ExclusiveLock'"
+_UNLOGGED = "SELECT count(*) FROM pg_class WHERE relpersistence = 'u'"
+
+
+def new_id() -> str:
+    """The id of a restore point or of a restore: UTC time and six random hex digits."""
+    return "%s-%s" % (datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ"), secrets.token_hex(3))
+
+
+def now() -> str:
+    """UTC time in ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def no_timeouts(conn: t.Any) -> None:
@@ -74,7 +91,43 @@ def read_ledger(conn: t.Any, schema: str) -> dict[str, t.Any] | None:
         "digest": ledger_digest(entry[:4] for entry in found),
         "clean": not unfinished,
         "unfinished": unfinished,
+        # Each name once, in the order in which they were started.
+        "applied": list(dict.fromkeys(entry[0] for entry in finished)),
     }
+
+
+def read_wal_mark(conn: t.Any) -> str:
+    """How far the server had written: position of the WAL, start of the server, last checkpoint.
+
+    Read before a snapshot, and once more at any time later: if both are the same, nothing
+    that is logged was written in between. That is less than it seems, so see :func:`settled`
+    and :func:`unwritten`. The position alone may be given out twice: after a crash, which
+    shows as another checkpoint, and on another timeline, which begins with a start.
+    """
+    return "@".join(row(conn, _WAL_MARK) or ())
+
+
+def settled(conn: t.Any, mark: str) -> str:
+    """The mark, if every snapshot from now on shows all that was written up to it; else nothing.
+
+    To be asked between the mark and the snapshot. While a transaction has not ended, its commit
+    may be written and not be seen yet, as it waits for a synchronous standby. Until it is seen it
+    holds the lock of its own id, which every role may see.
+    """
+    return mark if (row(conn, _ALL_ENDED) or (False,))[0] else ""
+
+
+def unwritten(conn: t.Any, mark: str, fingerprint: t.Mapping[str, t.Any]) -> bool:
+    """Whether the server proves, without a look at the rows, that nothing was written since the mark.
+
+    :param fingerprint: of the mark's snapshot. Unlogged tables and up to 32 values of each
+        sequence are written without WAL, so those are looked at.
+    """
+    if not mark or read_wal_mark(conn) != mark or (row(conn, _UNLOGGED) or (1,))[0]:
+        return False
+    values = sequence_values(conn)
+    then = {name: entry["last_value"] if entry["is_called"] else None for name, entry in (fingerprint.get("sequences") or {}).items()}
+    return all(name in values and values[name] == value for name, value in then.items())
 
 
 def sequence_values(conn: t.Any) -> dict[str, int | None]:
@@ -82,4 +135,6 @@ def sequence_values(conn: t.Any) -> dict[str, int | None]:
     return dict(rows(conn, _SEQUENCES))
 
 
-__all__ = ("QUIET", "no_timeouts", "prerequisites_of", "read_ledger", "sequence_values")
+__all__ = (
+    "QUIET", "new_id", "no_timeouts", "now", "prerequisites_of", "read_ledger", "read_wal_mark", "sequence_values", "settled", "unwritten",
+)  # fmt: skip

@@ -104,9 +104,7 @@ class _Subjects:
                 self._learn(key, definition)
             for name, entry in side["tables"].items():
                 self.parents.setdefault(name, list(entry.get("parents") or ()))
-        self.writers = _reach.writers(
-            [side["schema"]["objects"] for side in (before, after)], [side.get("trigger_names") or {} for side in (before, after)]
-        )
+        self.writers = _reach.writers([side["schema"]["objects"] for side in (before, after)], [side.get("trigger_names") or {} for side in (before, after)])
 
     def _learn(self, key: str, definition: str) -> None:
         if key.startswith("table "):

@@ -72,7 +72,7 @@ CODES: dict[str, tuple[str, str]] = {
     "LEDGER_MALFORMED": ("the table _prisma_migrations has not the columns that Prisma writes", "look at the table: another tool may have made it"),
     "UNFINISHED_MIGRATION": (
         "a migration is recorded as started and not finished; Prisma refuses to deploy (P3009)",
-        "look at the sub-state that migration_info reports, then resolve it; do not retry blindly",
+        "see what it left and clear it, do not retry blindly: ansible-playbook playbooks/rollback.yml -e migration_targets=HOST",
     ),
     "MIGRATION_RUNNING": ("another session is applying a migration now", "wait for it to end; its pid is in the result"),
     "HISTORY_DIVERGED": (
@@ -85,7 +85,31 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "UNMANAGED_DATABASE": ("the schema has tables but no ledger; Prisma refuses to deploy (P3005)", "baseline it first: prisma migrate resolve --applied NAME"),
     "LEDGER_MOVED": ("the ledger changed between the check and the deploy", "run the playbook again: it reads the new state"),
+    "RECOVERY_SCRIPT_FAILED": (
+        "the script that was to clear a half-applied migration failed or did not lead where it should; it was rolled back",
+        "read the server's message; go back to a restore point: rollback.yml",
+    ),
+    "RECOVERY_UNPROVED": (
+        "nothing proves what an unfinished migration left, so nothing is recorded",
+        "look at the evidence in the result; give assert_sql for its data part, or decide yourself: require_proof false and confirm",
+    ),
+    "RESOLVE_REFUSED": ("Prisma refuses to record this migration so (P3008, P3012)", "read the state with migration_info"),
     "UNKNOWN_MIGRATION": ("a migration that was named does not exist in the folder", "check the name; migration_info lists them"),
+    # --- taking a schema back ------------------------------------------------------
+    "REPLAY_FAILED": (
+        "a migration of the folder cannot be applied to an empty database; the live database was not touched",
+        "read the server's message; what the migrations need and do not make themselves must exist in template0 or on the server",
+    ),
+    "REVERSE_EMPTY": ("there is nothing that a reverse migration could undo", "check the names; migration_info lists the applied migrations"),
+    "REVERSE_EXISTS": ("a migration folder of that name exists already", "choose another name"),
+    "REVERSE_UNPROVED": (
+        "the reverse migration does not bring back exactly the schema of before, or would fail on the data that is there now; nothing was written",
+        "read differences and obstacles in the result; write it with accept_unproved and mend it by hand, or go back to a restore point",
+    ),
+    "SCHEMA_DRIFT": (
+        "the database's schema is not what its migrations make",
+        "look at the differences in the result; put them into a migration, undo them, or set allow_drift",
+    ),
     # --- deploying ---------------------------------------------------------------
     "LOCKED": ("another run holds the lock of this database", "wait for the run named in the message to end"),
     "PRISMA_NOT_FOUND": ("the Prisma CLI of the project is not installed", "run npm ci in the project folder, or set engine: direct"),
@@ -112,6 +136,17 @@ CODES: dict[str, tuple[str, str]] = {
     "BACKUP_DIR_UNSAFE": ("the backup folder is not a private folder of this user", "use a folder with mode 0700 that this user owns"),
     "BACKUP_FAILED": ("the backup did not come to its end; nothing was deployed", "read the program's message"),
     "DISK_FULL": ("there is not enough room", "free space at the place named in the message"),
+    "BACKUP_IN_USE": ("another process reads or restores this restore point", "wait until it ends, then run again"),
+    "REMOVAL_FAILED": (
+        "a restore point could not be removed as a whole; it counts as one no more",
+        "remove the cause named in the message, then run retention again",
+    ),
+    "DRILL_IMPOSSIBLE": ("this restore point cannot be tried out", "drill a dump; rehearse an external restore point with its own tool"),
+    "EXTERNAL_TOOL_FAILED": ("the external backup tool failed; no restore point was recorded", "read the tool's output in the result and its own log"),
+    "EXTERNAL_BACKUP_MISSING": (
+        "the external tool ended without an error, but lists no new backup; no restore point was recorded",
+        "compare what take and list do: they must work on the same repository",
+    ),
     "BACKUP_NOT_FOUND": ("there is no restore point here", "give the absolute path of a folder with a manifest.json; they lie in BACKUP_DIR/DATABASE/"),
     "BACKUP_FORMAT": (
         "this is no restore point of this collection, or its manifest cannot be read",
@@ -123,13 +158,40 @@ CODES: dict[str, tuple[str, str]] = {
         "the archive was written by a newer PostgreSQL than can be read here",
         "use client programs and a server at least as new as the archive",
     ),
+    "GLOBALS_FAILED": ("the roles of the server could not be written beside the dump", "read the program's message, or set globals to false"),
+    "DECRYPTION_FAILED": (
+        "an encrypted restore point cannot be decrypted; nothing was changed",
+        "give the secret key of one of its recipients: the identity file for age, the home folder of the key for gpg",
+    ),
+    "SIGNING_FAILED": ("the manifest cannot be signed, so there is no restore point", "check that the secret key is in gpg_home and its agent gives it out"),
+    "SIGNATURE_MISSING": ("a signature was demanded, and the restore point has none", "choose a signed restore point, or do not demand a signature"),
+    "SIGNATURE_INVALID": ("the restore point is not signed by the key that was demanded", "do not use it; choose another restore point"),
     "RESTORE_PREREQUISITE": ("something that the archive needs is not on this server", "create what is named in the message, then run again"),
     "RESTORE_FAILED": ("the restore into the staging database failed; the live database was not touched", "read the program's message"),
     "FINGERPRINT_DISTURBED": ("a table was rewritten (TRUNCATE, ALTER TABLE, VACUUM FULL) while it was read", "run again when nobody changes the schema"),
     "FINGERPRINT_MISMATCH": ("what was restored is not what was backed up; the live database was not touched", "look at the differences in the result"),
+    "ROLLBACK_UNDECIDED": (
+        "the state leads to no single way back",
+        "name what to undo (migration_undo), the restore point (migration_restore_point) or the way (migration_route)",
+    ),
+    "ROLLBACK_IMPOSSIBLE": (
+        "the way back that was asked for does not fit the state of the database",
+        "look at the state: ansible-playbook playbooks/status.yml",
+    ),
+    "COPY_REFUSED": (
+        "the database cannot be copied now, or the name is not that of one of its snapshots; nothing was changed",
+        "remove the obstacle named in the message",
+    ),
+    "COPY_FAILED": ("the copy did not come to its end; the database that was to be copied is as it was", "read the server's message"),
     "SWAP_REFUSED": ("the database cannot be swapped now; nothing was changed", "remove the obstacle named in the message"),
     "SWAP_FAILED": ("the swap did not happen; the live database was not touched", "end the sessions named in the result and run again"),
-    "SESSIONS_REMAIN": ("a session of a migration is still alive", "wait for it to end or end it, then run again"),
+    "NOT_KEPT": (
+        "this is no kept database of the target, or not the one that was meant; nothing was changed",
+        "list them with kept_database_info, and give name and oid as it shows them",
+    ),
+    "KEPT_IN_USE": ("there are sessions or transactions in the kept database; it was not dropped", "end what the message names, then run again"),
+    "SALVAGE_EXISTS": ("the folder for the salvage is there already and holds something else; nothing was written", "name a folder that does not exist"),
+    "SESSIONS_REMAIN": ("sessions that must not be there are still alive", "wait for them to end, or end those that the message names, then run again"),
     "CONFIRMATION_MISSING": ("a destructive step was not confirmed", "type the confirmation that the message shows"),
     "DATA_LOSS": ("rows or objects are gone or changed that no migration explains", "look at the findings; roll back if they are real"),
     "CHECK_FAILED": ("a check after the deploy failed", "look at the failed checks in the report"),

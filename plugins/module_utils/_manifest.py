@@ -22,10 +22,13 @@ from urllib.parse import quote
 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "manifest.json"
 #: The archive's name inside the restore point, by pg_dump's format.
 ARCHIVES = {"directory": "archive", "custom": "archive.dump"}
+GLOBALS = "globals.sql"
+#: The tools that encrypt, and what they add to the name of a file.
+SUFFIXES = {"gpg": ".gpg", "age": ".age"}
 ID_PATTERN = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{6}$")
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -43,14 +46,18 @@ class FileEntry:
 class Manifest:
     """A restore point of kind C(dump).
 
+    ``sequence``: 1, 2, 3... among the restore points of a database; their order is by it and not by a clock.
     ``target``: identity of the database, see :data:`_TARGET`. ``ledger``: None without a
     table _prisma_migrations, see :data:`_LEDGER`. ``fingerprint``: of the same snapshot as
     the archive. ``sequences_moved``: sequence -> its values before and after the dump, where
     they differ: they know no snapshot. ``prerequisites``: what a restore needs on the server. ``settings``: what
-    belongs to the database and is not in the archive. Times are UTC in ISO 8601.
+    belongs to the database and is not in the archive. ``globals``: the file with the roles,
+    whether it holds their password hashes, and the digest of its text; None without one.
+    ``encryption``: the tool and for whom; None for plain files. Times are UTC in ISO 8601.
     """
 
     id: str
+    sequence: int
     run_id: str
     label: str
     started_at: str
@@ -63,11 +70,13 @@ class Manifest:
     sequences_moved: t.Mapping[str, t.Any]
     prerequisites: t.Mapping[str, t.Any]
     settings: t.Mapping[str, t.Any]
+    globals: t.Mapping[str, t.Any] | None = None
+    encryption: t.Mapping[str, t.Any] | None = None
     kind: str = "dump"
 
     @property
     def size_bytes(self) -> int:
-        """The archive's size."""
+        """The size of all its files."""
         return sum(entry.size for entry in self.files)
 
     def expected(self, found: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -86,7 +95,7 @@ class Manifest:
 
     def confirmation(self) -> str:
         """What an operator types to have this restore point restored."""
-        return "%s %s" % (self.target["database"], self.id)
+        return "%s %s" % (self.target["database"], self.run_id or self.id)
 
 
 def _reached(value: int | None) -> float:
@@ -99,17 +108,23 @@ _TEXT, _MAYBE_TEXT, _NAMES = (str,), (str, type(None)), "names"
 _TARGET: dict[str, t.Any] = {
     "system_identifier": _TEXT, "database": _TEXT, "database_oid": (int,), "host": _TEXT, "port": (int,), "owner": _TEXT,
     "server_version": _TEXT, "server_version_num": (int,), "encoding": _TEXT, "collate": _MAYBE_TEXT, "ctype": _MAYBE_TEXT,
-    "locale_provider": _TEXT, "locale": _MAYBE_TEXT, "tablespace": _TEXT, "lsn": _MAYBE_TEXT, "size_bytes": (int,),
+    "locale_provider": _TEXT, "locale": _MAYBE_TEXT, "tablespace": _TEXT, "lsn": _MAYBE_TEXT, "wal_mark": _TEXT, "size_bytes": (int,),
 }  # fmt: skip
 _ARCHIVE: dict[str, t.Any] = {
     "format": _TEXT, "path": _TEXT, "compression": _TEXT, "jobs": (int,), "client_version": _TEXT, "client_major": (int,), "seconds": (int, float),
 }  # fmt: skip
-_LEDGER: dict[str, t.Any] = {"schema": _TEXT, "rows": (int,), "head": _MAYBE_TEXT, "digest": _TEXT, "clean": (bool,), "unfinished": _NAMES}
+_LEDGER: dict[str, t.Any] = {
+    "schema": _TEXT, "rows": (int,), "head": _MAYBE_TEXT, "digest": _TEXT, "clean": (bool,), "unfinished": _NAMES, "applied": _NAMES,
+}  # fmt: skip
 _PREREQUISITES: dict[str, t.Any] = {"roles": _NAMES, "owners": _NAMES, "extensions": (list,), "tablespaces": _NAMES}
+_GLOBALS: dict[str, t.Any] = {"path": _TEXT, "passwords": (bool,), "digest": _TEXT}
+_ENCRYPTION: dict[str, t.Any] = {"tool": _TEXT, "recipients": _NAMES}
 _EXTENSION: dict[str, t.Any] = {"name": _TEXT, "version": _TEXT, "schema": _TEXT}
 _TOP: dict[str, t.Any] = {
-    "id": _TEXT, "run_id": _TEXT, "label": _TEXT, "started_at": _TEXT, "finished_at": _TEXT, "target": (dict,), "archive": (dict,), "files": (list,),
-    "ledger": (dict, type(None)), "fingerprint": (dict,), "sequences_moved": (dict,), "prerequisites": (dict,), "settings": (dict,), "kind": _TEXT,
+    "id": _TEXT, "sequence": (int,), "run_id": _TEXT, "label": _TEXT, "started_at": _TEXT, "finished_at": _TEXT, "target": (dict,), "archive": (dict,),
+    "files": (list,),
+    "ledger": (dict, type(None)), "fingerprint": (dict,), "sequences_moved": (dict,), "prerequisites": (dict,), "settings": (dict,),
+    "globals": (dict, type(None)), "encryption": (dict, type(None)), "kind": _TEXT,
 }  # fmt: skip
 
 
@@ -122,6 +137,16 @@ def safe_name(dbname: str) -> str:
     """The database's name as a folder name: reversible, without a path, not hidden, not an option."""
     name = quote(dbname, safe="")
     return "%%%02X%s" % (ord(name[0]), name[1:]) if name[0] in ".-" else name
+
+
+def archive_name(format_: str, tool: str = "") -> str:
+    """The archive's path inside a restore point. Only one file can be encrypted as a stream."""
+    return ARCHIVES[format_] + (SUFFIXES[tool] if tool else "")
+
+
+def globals_name(tool: str = "") -> str:
+    """The path of the file with the roles inside a restore point."""
+    return GLOBALS + (SUFFIXES[tool] if tool else "")
 
 
 def is_database_name(name: str) -> bool:
@@ -207,18 +232,39 @@ def _validated(content: dict[str, t.Any]) -> Manifest:
         raise _malformed("id is %r" % content["id"])
     if not is_database_name(content["target"]["database"]):
         raise _malformed("the database has no usable name")
-    if ARCHIVES.get(content["archive"]["format"]) != content["archive"]["path"]:
-        raise _malformed("archive is %r in format %r" % (content["archive"]["path"], content["archive"]["format"]))
-    files = tuple(_file(entry, content["archive"]) for entry in content["files"])
-    if not files or len({entry.path for entry in files}) != len(files):
-        raise _malformed("files is empty or names a file twice")
+    if content["sequence"] < 1:
+        raise _malformed("sequence is %d" % content["sequence"])
+    files = _files(content)
     return Manifest(**dict(content, files=files))
 
 
-def _file(entry: t.Any, archive: t.Mapping[str, t.Any]) -> FileEntry:
+def _files(content: dict[str, t.Any]) -> tuple[FileEntry, ...]:
+    archive, encryption, roles = content["archive"], content["encryption"], content["globals"]
+    tool = ""
+    if encryption is not None:
+        _check("encryption", encryption, _ENCRYPTION)
+        tool = encryption["tool"]
+        if tool not in SUFFIXES or not encryption["recipients"] or archive["format"] != "custom":
+            raise _malformed("encryption by %r of the format %r" % (tool, archive["format"]))
+    if archive["format"] not in ARCHIVES or archive["path"] != archive_name(archive["format"], tool):
+        raise _malformed("archive is %r in format %r" % (archive["path"], archive["format"]))
+    beside = set()
+    if roles is not None:
+        _check("globals", roles, _GLOBALS)
+        if roles["path"] != globals_name(tool):
+            raise _malformed("globals is %r" % roles["path"])
+        beside = {roles["path"]}
+    files = tuple(_file(entry, archive, beside) for entry in content["files"])
+    names = {entry.path for entry in files}
+    if len(names) != len(files) or not names - beside or not beside <= names:
+        raise _malformed("files names a file twice, or one is missing")
+    return files
+
+
+def _file(entry: t.Any, archive: t.Mapping[str, t.Any], beside: set[str]) -> FileEntry:
     _check("file", entry, {"path": _TEXT, "size": (int,), "sha256": _TEXT})
     inside = re.match(r"^archive/[^/\0]+$", entry["path"]) and entry["path"] not in ("archive/.", "archive/..")
-    if not (inside if archive["format"] == "directory" else entry["path"] == archive["path"]):
+    if entry["path"] not in beside and not (inside if archive["format"] == "directory" else entry["path"] == archive["path"]):
         raise _malformed("the file %r is not inside the archive" % entry["path"])
     if entry["size"] < 0 or not _SHA256.match(entry["sha256"]):
         raise _malformed("the file %r has no usable size or SHA-256" % entry["path"])
@@ -249,6 +295,6 @@ def _refuse_constant(name: str) -> t.NoReturn:
 
 
 __all__ = (
-    "ARCHIVES", "FILE_NAME", "FORMAT", "FileEntry", "ID_PATTERN", "Manifest", "derived_name", "digest", "from_json", "is_database_name", "ledger_digest",
-    "plain", "safe_name", "to_json",
+    "ARCHIVES", "FILE_NAME", "FORMAT", "FileEntry", "ID_PATTERN", "Manifest", "SUFFIXES", "archive_name", "derived_name", "digest", "from_json",
+    "globals_name", "is_database_name", "ledger_digest", "plain", "safe_name", "to_json",
 )  # fmt: skip

@@ -23,9 +23,26 @@ OUTCOMES = (NOTHING, APPLIED, REFUSED, FAILED, ROLLED_BACK, ROLLBACK_FAILED, CHE
 GOOD = frozenset([NOTHING, APPLIED, CHECKED, RESTORED, DONE])
 
 #: Phases in the order of a run. Others may be given; they count as being between verification and restore.
-PHASES = ("status", "guard", "preflight", "server", "backup", "deploy", "verification", "resolve", "restore", "restore_verification")
+PHASES = (
+    "status",
+    "guard",
+    "preflight",
+    "server",
+    "choice",
+    "recovery",
+    "reverse",
+    "backup",
+    "deploy",
+    "verification",
+    "resolve",
+    "restore",
+    "restore_verification",
+    "external",
+    "retention",
+    "drill",
+)
 #: Phases that touch no database.
-_BEFORE = frozenset(["status", "guard", "preflight", "server", "backup"])
+_BEFORE = frozenset(["status", "guard", "preflight", "server", "choice", "recovery", "reverse", "backup"])
 WRITING = frozenset(["backup", "deploy", "resolve", "restore"])
 DEPLOYING = frozenset(["staging_migrate", "production_migrate", "phased_migrate"])
 RESTORING = frozenset(["rollback", "restore"])
@@ -39,7 +56,8 @@ _DEPLOY_REFUSALS = frozenset([
 ])  # fmt: skip
 #: Codes with which a restore refuses before it makes anything.
 RESTORE_REFUSALS = frozenset([
-    "BACKUP_CORRUPT", "BACKUP_FOREIGN", "BACKUP_FORMAT", "BACKUP_NOT_FOUND", "CLIENT_TOO_OLD", "CONFIRMATION_MISSING", "CONNECTION_OPTIONS",
+    "BACKUP_CORRUPT", "BACKUP_FOREIGN", "BACKUP_FORMAT", "BACKUP_IN_USE", "BACKUP_NOT_FOUND", "CLIENT_TOO_OLD", "DECRYPTION_FAILED", "SIGNATURE_INVALID",
+    "SIGNATURE_MISSING", "CONFIRMATION_MISSING", "CONNECTION_OPTIONS",
     "DATABASE_MISSING", "LOCKED", "MAINTENANCE_DB_UNREACHABLE", "NAME_UNUSABLE", "NOT_PRIMARY", "OPTION_INVALID", "PROGRAM_MISSING", "PSYCOPG2_MISSING",
     "SERVER_TOO_OLD", "URL_INVALID", "URL_NOT_DIRECT", "VERSION_MISMATCH", "WRONG_TARGET",
 ])  # fmt: skip
@@ -124,7 +142,9 @@ class View:
 
     def proven(self) -> bool:
         """Whether the database was found equal to the restore point, and nothing failed afterwards."""
-        return self.state("restore") in ("changed", "nothing") and self.result("restore").get("comparison") == "equal" and self.later() is None
+        return (
+            self.state("restore") in ("changed", "nothing") and self.result("restore").get("comparison") in ("equal", "same_database") and self.later() is None
+        )
 
 
 def _of_restore(phase: str) -> bool:
@@ -144,6 +164,8 @@ def decide(view: View) -> str:
 
 
 def _decide_check(view: View) -> str:
+    if view.result("choice").get("route") == "hold":
+        return NOTHING
     would = view.state("deploy") == "changed" or view.state("restore") == "changed" or view.result("deploy").get("would_apply")
     idle = view.state("deploy") == "nothing" or view.state("restore") == "nothing" or view.idle()
     return NOTHING if idle and not would else CHECKED
@@ -151,6 +173,8 @@ def _decide_check(view: View) -> str:
 
 def _decide_done(view: View) -> str:
     """A run in which nothing failed and nothing was restored."""
+    if view.result("choice").get("route") == "hold":
+        return NOTHING
     if view.state("deploy") != "skipped":
         return APPLIED if view.state("deploy") == "changed" else NOTHING
     if view.runbook in DEPLOYING or not any(state != "skipped" for state in view.states.values()):
@@ -161,6 +185,9 @@ def _decide_done(view: View) -> str:
 def _untouched(view: View, cause: t.Mapping[str, t.Any]) -> bool:
     """Whether it is sure that the run stopped before it did anything to the database."""
     acted = [phase for phase, state in view.states.items() if phase not in _BEFORE and state not in ("skipped", "ok")]
+    if acted == ["resolve"]:
+        # It writes all in one transaction; only a lost answer leaves doubt.
+        return view.state("resolve") == "failed" and view.errors["resolve"]["code"] not in ("", "CONNECTION_LOST", "INTERNAL")
     if acted == ["deploy"] and view.deploy_refused():
         return cause["phase"] in _BEFORE or cause["phase"] == "deploy"
     known = cause["phase"] in _BEFORE or (not cause["phase"] and view.runbook in DEPLOYING | RESTORING)

@@ -102,15 +102,19 @@ def _inspect(name: str, path: str) -> Program | None:
     return Program(name=name, path=path, version=version[1], major=version[0]) if version and done.returncode == 0 else None
 
 
-def choose_compression(program: Program, wanted: str = "auto") -> str:
+def choose_compression(program: Program, wanted: str = "auto", reader: Program | None = None) -> str:
     """The value for ``pg_dump --compress``.
 
     :param wanted: ``auto`` (zstd:1, else lz4, else gzip level 1: gzip's default level is six
         times slower than all of them), ``none``, ``gzip``, ``lz4``, ``zstd``, each but none
         with an optional ``:level``.
+    :param reader: the pg_restore that will read it. ``auto`` takes what only some builds can
+        read when it is of the same build, which is to say, when it lies in the same folder.
     :raises MigrationError: ``OPTION_INVALID`` when this pg_dump cannot do it.
     """
     if wanted == "auto":
+        if reader is not None and _build(reader) != _build(program):
+            return "1"
         return next((value for value in ("zstd:1", "lz4") if _compresses(program, value)), "1")
     found = re.match(r"^(none|(gzip|lz4|zstd)(?::(\d+))?)$", wanted)
     if not found:
@@ -122,6 +126,10 @@ def choose_compression(program: Program, wanted: str = "auto") -> str:
     if not _compresses(program, value):
         raise MigrationError("%s %s cannot write compression %s" % (program.path, program.version, wanted), code="OPTION_INVALID")
     return value
+
+
+def _build(program: Program) -> tuple[str, str]:
+    return os.path.dirname(os.path.realpath(program.path)), program.version
 
 
 def _compresses(program: Program, value: str) -> bool:

@@ -151,9 +151,9 @@ def _sweep() -> None:
 
 
 class Child:
-    """A running client program; see :func:`started`."""
+    """A running program; see :func:`started`. Its output is kept unless it was given a place to go."""
 
-    def __init__(self, process: subprocess.Popen[bytes], out: t.IO[bytes], err: t.IO[bytes], target: Target) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], out: t.IO[bytes] | None, err: t.IO[bytes], target: Target) -> None:
         self.process, self._out, self._err, self._target = process, out, err, target
         self._started = time.monotonic()
 
@@ -165,7 +165,9 @@ class Child:
             return None
         return Finished(rc=rc, stdout=self._tail(self._out), stderr=self._tail(self._err), seconds=round(time.monotonic() - self._started, 3))
 
-    def _tail(self, handle: t.IO[bytes]) -> str:
+    def _tail(self, handle: t.IO[bytes] | None) -> str:
+        if handle is None:
+            return ""
         handle.seek(max(0, os.fstat(handle.fileno()).st_size - _OUTPUT_TAIL))
         return scrub(handle.read().decode("utf-8", "replace"), self._target)
 
@@ -185,27 +187,24 @@ def _child_setup() -> None:
 
 
 @contextlib.contextmanager
-def started(
-    argv: t.Sequence[str], target: Target, dbname: str | None = None, application_name: str = "", settings: t.Mapping[str, str] | None = None
-) -> t.Iterator[Child]:
-    """Start a client program; at the end of the block it is ended if it still runs.
+def spawned(argv: t.Sequence[str], env: t.Mapping[str, str], target: Target, stdin: int | t.IO[bytes] | None = None, stdout: t.Any = None) -> t.Iterator[Child]:
+    """Start a program; at the end of the block it is ended if it still runs.
 
-    :param argv: the program's path and its arguments, without database and password.
-    :param settings: server settings for its sessions.
+    :param stdin: where it reads from (a file, the end of a pipe, or PIPE); nothing by default.
+    :param stdout: where its output goes, in the same way; kept for :class:`Finished` by default.
+    :raises MigrationError: ``PROGRAM_MISSING``.
     """
-    env = libpq_environment(target, target.dbname if dbname is None else dbname, application_name, settings)
     with contextlib.ExitStack() as stack:
-        if target.password is not None:
-            env["PGPASSFILE"] = stack.enter_context(secret_file(pgpass_line(target.password)))
-        out, err = stack.enter_context(tempfile.TemporaryFile()), stack.enter_context(tempfile.TemporaryFile())
+        err = stack.enter_context(tempfile.TemporaryFile())
+        out = stack.enter_context(tempfile.TemporaryFile()) if stdout is None else None
         try:
             # Its own session, so that the whole group can be ended, and no terminal to ask for a password on.
             process = subprocess.Popen(  # pylint: disable=subprocess-popen-preexec-fn,consider-using-with
                 list(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=out if stdout is None else stdout,
                 stderr=err,
-                env=env,
+                env=dict(env),
                 start_new_session=True,
                 preexec_fn=_child_setup,  # noqa: PLW1509
             )
@@ -223,6 +222,28 @@ def started(
                     os.killpg(process.pid, signal.SIGKILL)
 
 
+@contextlib.contextmanager
+def started(
+    argv: t.Sequence[str],
+    target: Target,
+    dbname: str | None = None,
+    application_name: str = "",
+    settings: t.Mapping[str, str] | None = None,
+    stdin: int | t.IO[bytes] | None = None,
+    stdout: t.Any = None,
+) -> t.Iterator[Child]:
+    """Start a client program, see :func:`spawned`.
+
+    :param argv: the program's path and its arguments, without database and password.
+    :param settings: server settings for its sessions.
+    """
+    env = libpq_environment(target, target.dbname if dbname is None else dbname, application_name, settings)
+    with contextlib.ExitStack() as stack:
+        if target.password is not None:
+            env["PGPASSFILE"] = stack.enter_context(secret_file(pgpass_line(target.password)))
+        yield stack.enter_context(spawned(argv, env, target, stdin, stdout))
+
+
 def run_program(
     argv: t.Sequence[str],
     target: Target,
@@ -236,4 +257,4 @@ def run_program(
         return child.wait(timeout)
 
 
-__all__ = ("Child", "Finished", "conninfo", "libpq_environment", "pgpass_line", "run_program", "secret_file", "started")
+__all__ = ("Child", "Finished", "conninfo", "libpq_environment", "pgpass_line", "run_program", "secret_file", "spawned", "started")

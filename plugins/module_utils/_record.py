@@ -28,10 +28,12 @@ _KEPT: dict[str, tuple[str, ...]] = {
     "status": ("status", "pending", "ledger_head", "set_digest", "status_misleads", "next_deploy", "warnings"),
     "backup": ("restore_point", "warnings"),
     "deploy": (
-        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "held", "seconds", "output",
-        "warnings",
+        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "held", "seconds",
+        "output", "warnings",
         "failed_migration", "sqlstate", "sessions", "touched",
     ),
+    "retention": ("would_drop", "dropped", "freed_bytes", "pinned", "unpinned", "warnings"),
+    "drill": ("restore_point", "drilled_at", "seconds", "rto_seconds", "restored", "differences", "warnings"),
     "restore": ("kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation"),
 }  # fmt: skip
 #: What is read by its parts below; anything else under these names is left out.
@@ -106,7 +108,7 @@ def build_record(
         "row_counts_of": of if counts else "",
         "error": _advised(cause, outcome, results) if cause else None,
     }
-    for name in ("preflight", "backup", "deploy", "verification", "restore"):
+    for name in ("preflight", "backup", "deploy", "verification", "restore", "drill"):
         record[name] = results.get(name)
     record["other"] = {name: result for name, result in results.items() if name not in record}
     return record
@@ -278,7 +280,7 @@ def _count(value: t.Any) -> int | None:
 def _phase(name: str, state: str, result: Result, error: Result | None) -> dict[str, t.Any]:
     seconds = result.get("seconds")
     if isinstance(seconds, t.Mapping):
-        parts = [value for key, value in seconds.items() if isinstance(value, (int, float)) and key != "unavailable"]
+        parts = [value for key, value in seconds.items() if isinstance(value, (int, float)) and key not in ("unavailable", "total")]
         seconds = round(sum(parts), 3)
     if name == "backup":
         seconds = (result.get("restore_point") or {}).get("seconds")
@@ -295,6 +297,11 @@ def _said(name: str, state: str, result: Result, error: Result | None) -> str:
     elif name == "backup":
         point = result.get("restore_point") or {}
         text = "restore point %s" % point["id"] if point.get("id") else "a restore point would be taken"
+    elif name == "drill":
+        point = str((result.get("restore_point") or {}).get("id") or "")
+        text = "restore point %s was restored and found equal" % point if result.get("drilled_at") else "a drill would be done"
+    elif name == "retention":
+        text = "%s dropped, %d would be" % (plural(len(result.get("dropped") or ()), "restore point"), len(result.get("would_drop") or ()))
     elif name == "deploy" and result.get("would_apply"):
         text = "%s would be applied" % plural(len(result["would_apply"]), "migration")
     elif name == "deploy":

@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._archive import Decryption, archive_path, restoring
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, from_json
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
-from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import run_program
+from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import Finished
+from ansible_collections.pgops.migrations.plugins.module_utils._read_back import read_archive
+from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import SIDECARS
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import hash_file
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -65,7 +68,8 @@ def _verify_files(path: str, manifest: Manifest) -> None:
         found |= {
             os.path.relpath(os.path.join(folder, name), path) for name in names + [each for each in folders if os.path.islink(os.path.join(folder, each))]
         }
-    found.discard(FILE_NAME)
+    # What a crash leaves of a sidecar that was being replaced is no damage.
+    found -= {FILE_NAME, *SIDECARS, *(".%s.new" % name for name in SIDECARS)}
     wrong = ["%s is missing" % name for name in sorted(set(wanted) - found)] + ["%s is not in the manifest" % name for name in sorted(found - set(wanted))]
     for name in sorted(set(wanted) & found):
         try:
@@ -81,19 +85,18 @@ def _verify_files(path: str, manifest: Manifest) -> None:
         raise MigrationError("%s: %s" % (path, "; ".join(wrong[:5])), code="BACKUP_CORRUPT", files=wrong)
 
 
-def archive_path(path: str, manifest: Manifest) -> str:
-    """The archive for pg_restore."""
-    return os.path.join(os.path.normpath(path), manifest.archive["path"])
-
-
-def read_through(program: Program, path: str, manifest: Manifest, target: Target) -> None:
+def read_through(program: Program, path: str, manifest: Manifest, target: Target, decryption: Decryption | None = None) -> None:
     """Have pg_restore read every byte of the archive, without a database.
 
-    :raises MigrationError: ``VERSION_MISMATCH``, ``BACKUP_CORRUPT``.
+    :raises MigrationError: ``VERSION_MISMATCH``, ``BACKUP_CORRUPT``, ``DECRYPTION_FAILED``.
     """
     if program.major < manifest.archive["client_major"]:
         raise _version_mismatch(program, manifest)
-    done = run_program([program.path, "--file=/dev/null", archive_path(path, manifest)], target)
+    if manifest.encryption is None:
+        done: Finished | None = read_archive(program, archive_path(path, manifest), target)
+    else:
+        with restoring(program, path, manifest, target, ["--file=/dev/null"], decryption=decryption) as child:
+            done = child.wait()
     if done is not None and done.rc == 0:
         return
     why = done.why() if done else "did not end"
@@ -207,5 +210,5 @@ def _extensions(conn: t.Any, wanted: t.Sequence[t.Mapping[str, str]], superuser:
 
 
 __all__ = (
-    "archive_path", "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through",
+    "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through",
 )  # fmt: skip

@@ -11,6 +11,8 @@ It claims what is proved, and says where something is not known.
 
 from __future__ import annotations
 
+import json
+import shlex
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import (
@@ -33,6 +35,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._outcome import (
 #: Codes that say by their meaning that the live database was not touched.
 _LIVE_UNTOUCHED = RESTORE_REFUSALS | frozenset(["FINGERPRINT_MISMATCH", "RESTORE_FAILED", "RESTORE_PREREQUISITE", "SWAP_FAILED", "SWAP_REFUSED"])
 
+#: Runbooks that change nothing in the live database.
+BACKUP, DRILL = "backup", "restore_drill"
 _STATES = {
     "failed_clean": "and left nothing behind",
     "failed_partial": "half applied",
@@ -105,14 +109,19 @@ def _why_capital(view: View) -> str:
 
 
 def _nothing(view: View) -> str:
+    choice = view.result("choice")
+    if choice.get("route") == "hold":
+        held = list(choice.get("hold") or ())
+        text = "nothing to undo, %s" % choice.get("why")
+        return text + (". To leave it pending: -e %s." % shlex.quote(json.dumps({"migration_hold": held})) if held else "")
     if view.state("restore") == "nothing":
         return "nothing to do, %s is already as in the restore point%s" % (_database(view), _blank(_restored_id(view)))
     totals = [view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight")]
     known = next((total for total in totals if total is not None), None)
     text = "nothing to do" + (", %s applied" % plural(known, "migration") if known is not None else ", nothing is pending")
     waiting = max(len(view.result(phase).get("pending") or ()) for phase in ("deploy", "status", "preflight"))
-    held = max(len(view.result(phase).get("held") or ()) for phase in ("deploy", "preflight"))
-    text += " (%d held back by %s)" % (waiting, "up_to" if not held else "hold" if held == waiting else "up_to and hold") if waiting else ""
+    hold = max(len(view.result(phase).get("held") or ()) for phase in ("deploy", "preflight"))
+    text += " (%d held back by %s)" % (waiting, "up_to" if not hold else "hold" if hold == waiting else "up_to and hold") if waiting else ""
     text += ", restore point %s" % _restore_point(view) if _restore_point(view) else ""
     findings = view.result("verification").get("findings")
     return text + ("; %s to look at" % plural(len(findings), "finding") if findings else "")
@@ -129,7 +138,17 @@ def _restored_id(view: View) -> str:
 def _applied(view: View) -> str:
     deploy = view.result("deploy")
     duration = seconds_text(deploy.get("seconds"))
-    text = "%s applied%s" % (plural(len(view.applied()), "migration"), " in " + duration if duration else "")
+    reverse = view.result("reverse").get("name")
+    what = (
+        "REVERSED. %s is undone by the reverse migration %s, which must be committed to the project;"
+        % (
+            ", ".join(view.result("reverse").get("undone") or ()),
+            reverse,
+        )
+        if reverse
+        else plural(len(view.applied()), "migration")
+    )
+    text = "%s applied%s" % (what, " in " + duration if duration else "")
     findings = view.result("verification").get("findings")
     if view.state("verification") == "skipped":
         text += ", NOT verified"
@@ -163,6 +182,11 @@ def _failed(view: View) -> str:
     if cause is None:
         missing = "the restore" if view.runbook in RESTORING else "the deploy" if view.states else "any phase"
         return "NOT KNOWN. The run ended without a result of %s, and without an error. Next: read the state with status.yml." % missing
+    if view.runbook == DRILL:
+        which = _blank(str((view.result("drill").get("restore_point") or {}).get("id") or ""))
+        return "DRILL FAILED. The restore point%s is not proved: %s; the live database was not touched.%s" % (
+            which, _of_error(cause), _next(cause, "look at the restore points with database_backup_info"),
+        )  # fmt: skip
     text = "FAILED. %s" % _why_capital(view)
     count, planned = len(view.applied()), len(view.result("deploy").get("planned") or ())
     if cause["phase"] == "deploy" and not view.result("deploy").get("failed_migration"):
@@ -176,8 +200,9 @@ def _failed(view: View) -> str:
         text += "; nothing was pending"
     elif view.state("deploy") == "skipped" and view.runbook in DEPLOYING:
         text += "; the deploy was not started"
-    point = _restore_point(view)
-    text += ". Not rolled back, %s." % ("restore point %s" % point if point else "NO restore point")
+    point = "restore point %s" % _restore_point(view) if _restore_point(view) else "NO restore point"
+    # Where nothing was to be deployed there is nothing to roll back.
+    text += ". %s%s." % (("Not rolled back, ", point) if view.runbook != BACKUP else ("", point[:1].upper() + point[1:]))
     return text + _next(cause, "read the state with status.yml") + _and_then(view)
 
 
@@ -188,8 +213,10 @@ def _and_then(view: View) -> str:
     return " Then: %s." % _of_error(view.error)
 
 
-def _equal(view: View) -> str:
-    restored = view.result("restore").get("restored") or {}
+def _equal(view: View, phase: str = "restore") -> str:
+    if view.result(phase).get("comparison") == "same_database":
+        return "it is that database itself"
+    restored = view.result(phase).get("restored") or {}
     if not isinstance(restored.get("tables"), int) or not isinstance(restored.get("rows"), int):
         return "found equal"
     return "%s, %s equal" % (plural(restored["tables"], "table"), plural(restored["rows"], "row"))
@@ -228,17 +255,46 @@ def _rollback_failed(view: View) -> str:
 
 
 def _restored(view: View) -> str:
-    text = "RESTORED. %s is as in the restore point%s: %s" % (_database(view), _blank(_restored_id(view)), _equal(view))
+    kind = (view.result("restore").get("restore_point") or {}).get("kind") or "restore point"
+    kind = "kept database" if kind == "kept" else kind
+    text = "RESTORED. %s is as in the %s%s: %s" % (_database(view), kind, _blank(_restored_id(view)), _equal(view))
     kept, waited = view.result("restore").get("kept"), seconds_text((view.result("restore").get("seconds") or {}).get("unavailable"))
     text += ". The former database is kept as %s" % kept if kept else ""
     return text + (". Clients waited %s." % waited if waited else ".")
 
 
 def _done(view: View) -> str:
+    resolved = view.result("resolve")
+    if resolved.get("migration"):
+        state = str(resolved.get("resolved_to"))
+        reason = (resolved.get("recovery") or {}).get("reason") or ("" if resolved.get("proved") else "without proof")
+        step = "deploy the rest" if state == "applied" else "mend what made it fail, then deploy again"
+        return "RECOVERED. %s is recorded as %s%s. Next: %s." % (
+            resolved["migration"], state.replace("_", " "), " (%s)" % str(reason).rstrip(".") if reason else "", step,
+        )  # fmt: skip
+    if view.runbook == DRILL and view.result("drill").get("drilled_at"):
+        return _drilled(view)
     point = view.result("backup").get("restore_point") or {}
+    if view.runbook == BACKUP and point.get("id"):
+        return "restore point %s%s%s" % (point["id"], ", which is the present state still" if view.state("backup") == "nothing" else "", _retained(view))
     if view.state("backup") == "changed" and point.get("id"):
         return "%s ended without an error, restore point %s" % (view.runbook, point["id"])
     return "%s ended without an error" % view.runbook
+
+
+def _drilled(view: View) -> str:
+    found = view.result("drill")
+    duration = seconds_text(found.get("rto_seconds"))
+    if (found.get("restore_point") or {}).get("kind") == "snapshot":
+        duration = "the time of a swap"
+    which = _blank(str((found.get("restore_point") or {}).get("id") or ""))
+    text = "PROVED. The restore point%s restores in %s: %s" % (which, duration or "an unknown time", _equal(view, "drill"))
+    return text + (" (proved at %s)" % found["drilled_at"] if view.state("drill") == "ok" else "")
+
+
+def _retained(view: View) -> str:
+    dropped, would = (len(view.result("retention").get(key) or ()) for key in ("dropped", "would_drop"))
+    return ("; %s dropped" % plural(dropped, "old one") if dropped else "") + ("; %s would be dropped" % plural(would, "old one") if would else "")
 
 
 _WORDS: dict[str, t.Callable[[View], str]] = {

@@ -16,10 +16,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils._sentence import 
 from ansible_collections.pgops.migrations.plugins.module_utils._table import draw
 
 NO_RECORD, UNREAD = "no_record", "not_read"
-RUN_COLUMNS = ("target", "outcome", "applied", "time", "slowest migration", "restore point", "note")
+RUN_COLUMNS = ("target", "outcome", "applied", "time", "slowest migration", "restore point", "rto", "note")
 STATE_COLUMNS = ("target", "status", "applied", "pending", "head", "note")
 #: Columns of numbers.
-RIGHT = frozenset(["applied", "pending", "time"])
+RIGHT = frozenset(["applied", "pending", "time", "rto"])
 #: Statuses for which nothing or a deploy is to be done.
 _FINE = frozenset(["up_to_date", "pending", "empty"])
 Row = t.Dict[str, t.Any]
@@ -43,10 +43,15 @@ def run_row(target: str, record: t.Mapping[str, t.Any] | None, why: str = "") ->
         "applied": "0 (%d undone)" % len(applied) if record.get("outcome") == "rolled_back" and applied else len(applied) if deploy else "",
         "time": seconds_text(record.get("seconds")),
         "slowest migration": "%s (%s)" % (slowest["name"], seconds_text(slowest["seconds"])) if slowest else "",
-        "restore point": (backup.get("restore_point") or {}).get("id") or ((record.get("restore") or {}).get("restore_point") or {}).get("id") or "",
+        "restore point": (backup.get("restore_point") or {}).get("id") or _point_of(record, "restore") or _point_of(record, "drill"),
+        "rto": seconds_text((record.get("drill") or {}).get("rto_seconds")),
         "note": _note(record, outcome),
         "sentence": sentence,
     }
+
+
+def _point_of(record: t.Mapping[str, t.Any], phase: str) -> str:
+    return str(((record.get(phase) or {}).get("restore_point") or {}).get("id") or "")
 
 
 def _note(record: t.Mapping[str, t.Any], outcome: str) -> str:
@@ -61,6 +66,9 @@ def _note(record: t.Mapping[str, t.Any], outcome: str) -> str:
         notes.append(plural(len(findings), "finding"))
     if outcome == "applied" and not record.get("verification"):
         notes.append("not verified")
+    age = seconds_text(((record.get("drill") or {}).get("restore_point") or {}).get("age_seconds"))
+    if age:
+        notes.append("%s old" % age)
     if would:
         notes.append("would apply %d" % len(would))
     return ", ".join(notes)

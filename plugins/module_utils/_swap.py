@@ -6,25 +6,28 @@
 
 """Put one database in another's place: both renames in one transaction.
 
-Session A renames; the lock that the first rename takes makes new connections wait.
-Session B ends the sessions that are still there. Nothing is closed beforehand, so a
-crash at any point leaves either all as it was or all done.
+Session A first does, in its transaction, all that clients do not notice: staging takes
+over live's properties, live becomes closed. Then it renames; the lock that the first
+rename takes makes new connections wait until the commit. Session B ends the sessions
+that are still there (see _evict). Nothing is visible before the commit, so a crash at
+any point leaves either all as it was or all done.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
 import time
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection, execute, psycopg2, row, rows, scrub, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings, marker, read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._evict import describe, evicting, listen, sessions, watcher
+from ansible_collections.pgops.migrations.plugins.module_utils._manifest import is_database_name
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
-POLL_SECONDS = 0.004
 #: In use, lock not available, statement_timeout, deadlock: rolled back whole, and worth another try.
 RETRIED = frozenset(("55006", "55P03", "57014", "40P01"))
 #: The server itself waits up to 5 s for sessions to leave, so its answer comes before this.
@@ -36,24 +39,22 @@ SETTINGS = {
     "default_transaction_read_only": "off",
     "synchronous_commit": "on",
 }
-
-# Who is in a database, and whether this role may end the session. A superuser's needs a superuser.
-# Others' backend_type is hidden from a plain role. Without a user: autovacuum, which the rename itself sends away.
-_SESSIONS = """
-SELECT a.pid, a.usename, a.application_name, a.backend_type,
-       me.rolsuper OR (NOT coalesce(r.rolsuper, true) AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
-  FROM pg_stat_activity a
-  JOIN pg_roles me ON me.rolname = current_user
-  LEFT JOIN pg_roles r ON r.oid = a.usesysid
- WHERE a.datid = ANY(%s::oid[]) AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, '') <> 'parallel worker'
- ORDER BY a.pid
-"""
 _NAMES = "SELECT oid::bigint, datname FROM pg_database WHERE oid = ANY(%s::oid[])"
+# What others can change about live although this transaction has written its row: before the rename and not after.
+_UNLOCKED = """
+SELECT (SELECT json_agg(s ORDER BY s.setrole)::text FROM pg_db_role_setting s WHERE s.setdatabase = {live}),
+       (SELECT json_agg(l ORDER BY l.provider)::text FROM pg_shseclabel l WHERE l.classoid = 'pg_database'::regclass AND l.objoid = {live}),
+       shobj_description({live}, 'pg_database'),
+       (SELECT datname FROM pg_database WHERE oid = {live}), (SELECT datname FROM pg_database WHERE oid = {staging})
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Swapped:
-    """A swap that was done. ``seconds`` is the time during which new connections waited."""
+    """A swap that was done. ``seconds`` is the time during which new connections waited.
+
+    No attempts: an earlier call, whose answer got lost, has done it.
+    """
 
     live_oid: int
     kept_oid: int
@@ -92,6 +93,7 @@ def swap(
     staging_oid: int | None = None,
     attempts: int = 3,
     patience: float = 2.0,
+    facts: t.Mapping[str, t.Any] | None = None,
 ) -> Swapped:
     """Rename live to ``kept`` and ``staging`` to live, with live's properties, in one transaction.
 
@@ -100,12 +102,18 @@ def swap(
 
     :param live_oid: the OID that the live database must have; its present one by default.
     :param patience: seconds to wait for sessions that this role may not end.
+    :param facts: what the kept database's comment shall say besides database, run_id and at.
     :raises MigrationError: ``SWAP_REFUSED`` (nothing was tried), ``SWAP_FAILED`` (all tries
         were rolled back; ``sessions`` names who stays), ``CONNECTION_LOST`` (unknown).
     """
+    if not is_database_name(kept):
+        raise MigrationError("%r is no name for a database" % kept, code="SWAP_REFUSED")
     name = ("pgops.migrations swap %s" % run_id).strip()
     with connection(target, maintenance_db, application_name=name) as conn:
         oids = {word: database_oid(conn, dbname) for word, dbname in (("live", target.dbname), ("staging", staging), ("kept", kept))}
+    if live_oid and staging_oid and (oids["live"], oids["kept"]) == (staging_oid, live_oid):
+        # A run that was killed after the commit did it.
+        return Swapped(live_oid=staging_oid, kept_oid=live_oid, seconds=0.0, attempts=0, terminated=0)
     if oids["kept"] is not None:
         raise MigrationError("the name %s is taken" % kept, code="SWAP_REFUSED")
     for word, dbname, wanted in (("live", target.dbname, live_oid), ("staging", staging, staging_oid)):
@@ -113,7 +121,7 @@ def swap(
             raise MigrationError("%s is not the database that was expected (OID %s instead of %s)" % (dbname, oids[word], wanted), code="SWAP_REFUSED")
     plan = _Plan(
         target=target, maintenance_db=maintenance_db, live=target.dbname, staging=staging, kept=kept, live_oid=int(oids["live"] or 0),
-        staging_oid=int(oids["staging"] or 0), application_name=name, comment=marker("kept", database=target.dbname, run_id=run_id, at=at),
+        staging_oid=int(oids["staging"] or 0), application_name=name, comment=marker("kept", database=target.dbname, run_id=run_id, at=at, **(facts or {})),
     )  # fmt: skip
     return _try(plan, attempts, patience)
 
@@ -121,18 +129,19 @@ def swap(
 def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
     last = ""
     terminated = 0
-    with connection(plan.target, plan.maintenance_db, application_name=plan.application_name) as watcher:
-        for attempt in range(1, attempts + 1):
+    for attempt in range(1, attempts + 1):
+        ended: set[int] = set()
+        # A new one each time: the one of the last try may have been ended itself.
+        with watcher(plan.target, plan.maintenance_db, plan.application_name) as helper:
             # A session that cannot be ended would make every client wait in vain for 5 s.
-            if _stubborn(watcher, plan, patience):
+            if _stubborn(helper, plan, patience):
                 last = "there are sessions that this role may not end"
                 continue
-            ended: set[int] = set()
             started = time.monotonic()
             conn = connect(plan.target, plan.maintenance_db, application_name=plan.application_name, settings=SETTINGS)
             pid = conn.info.backend_pid
             try:
-                seconds: float | None = _attempt(plan, conn, watcher, ended)
+                seconds: float | None = _attempt(plan, conn, helper, ended)
             except psycopg2.Error as error:
                 seconds = None
                 last = scrub(" ".join(str(error).split()), plan.target)
@@ -141,80 +150,81 @@ def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
                     if _was_done(plan, pid):
                         seconds = time.monotonic() - started
                 elif error.pgcode not in RETRIED and not (error.pgcode == "XX000" and "concurrently" in last):
-                    raise _failed(plan, watcher, last, attempt, error.pgcode) from None
-            terminated += len(ended)
-            if seconds is not None:
-                return Swapped(live_oid=plan.staging_oid, kept_oid=plan.live_oid, seconds=round(seconds, 4), attempts=attempt, terminated=terminated)
-            if watcher.closed:
-                break
-            time.sleep(0.2 * attempt)
-        raise _failed(plan, watcher, last, attempt)
+                    raise _failed(plan, last, attempt, error.pgcode) from None
+        terminated += len(ended)
+        if seconds is not None:
+            return Swapped(live_oid=plan.staging_oid, kept_oid=plan.live_oid, seconds=round(seconds, 4), attempts=attempt, terminated=terminated)
+        time.sleep(0.2 * attempt)
+    raise _failed(plan, last, attempts)
 
 
-def _attempt(plan: _Plan, conn: t.Any, watcher: t.Any, ended: set[int]) -> float:
+def _attempt(plan: _Plan, conn: t.Any, helper: t.Any, ended: set[int]) -> float:
     """One transaction on ``conn``, which is closed then; the seconds it held the lock."""
-    stop = threading.Event()
-    helper = threading.Thread(target=_end_sessions, args=(watcher, plan, stop, ended), daemon=True)
     try:
+        channel = listen(conn)
         conn.autocommit = False
-        # The first statement opens the transaction; the helper starts with the rename and not before.
-        execute(conn, "SELECT 1")
-        helper.start()
-        started = time.monotonic()
-        _rename(conn, plan.live, plan.kept)
-        _rename(conn, plan.staging, plan.live)
-        stop.set()
-        wanted = read_settings(conn, plan.live_oid)
-        moved = dict(rows(conn, _NAMES, ([plan.live_oid, plan.staging_oid],)))
-        if moved != {plan.live_oid: plan.kept, plan.staging_oid: plan.live}:
-            raise MigrationError("the databases changed their names meanwhile: %s" % moved, code="SWAP_REFUSED")
-        apply_settings(conn, plan.live, plan.staging_oid, wanted)
-        _fence(conn, plan)
+        before, wanted = _prepare(conn, plan)
+        _failpoint.reached("swap:prepared")
+        with evicting(helper, conn, channel, plan.live_oid, plan.staging_oid) as eviction:
+            started = time.monotonic()
+            try:
+                after = _rename(conn, plan)
+            finally:
+                eviction.stop()
+                ended |= eviction.ended
+        _finish(conn, plan, before, after, wanted)
+        _failpoint.reached("swap:renamed")
         conn.commit()
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        _failpoint.reached("swap:committed")
+        return seconds
     finally:
-        stop.set()
         # Closing an open transaction rolls it back.
         with contextlib.suppress(psycopg2.Error):
             conn.close()
-        if helper.ident is not None:
-            helper.join(10)
 
 
-def _rename(conn: t.Any, old: str, new: str) -> None:
-    execute(conn, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
+def _prepare(conn: t.Any, plan: _Plan) -> tuple[tuple[t.Any, ...], dict[str, t.Any]]:
+    """Everything that can be done while clients work: live's properties for staging, and live's fence.
+
+    :returns: the row of ``_UNLOCKED``, and live's properties.
+    """
+    live = sql.Identifier(plan.live)
+    # PUBLIC never has a grant option, so this changes nothing; but it writes live's row, and nobody else can until the end.
+    execute(conn, sql.SQL("REVOKE GRANT OPTION FOR CONNECT ON DATABASE {} FROM PUBLIC").format(live))
+    before = row(conn, _unlocked(plan)) or ()
+    wanted = read_settings(conn, plan.live_oid)
+    apply_settings(conn, plan.staging, plan.staging_oid, wanted)
+    # Nobody connects to the kept database by mistake.
+    execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(live))
+    execute(conn, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(live))
+    return before, wanted
 
 
-def _fence(conn: t.Any, plan: _Plan) -> None:
-    """Nobody connects to the kept database by mistake; it says why it is there."""
-    kept = sql.Identifier(plan.kept)
-    execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(kept))
-    execute(conn, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(kept))
-    execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(kept, sql.Literal(plan.comment)))
+def _unlocked(plan: _Plan) -> t.Any:
+    return sql.SQL(_UNLOCKED).format(live=sql.Literal(plan.live_oid), staging=sql.Literal(plan.staging_oid))
 
 
-def _end_sessions(watcher: t.Any, plan: _Plan, stop: threading.Event, ended: set[int]) -> None:
-    """Session B: end whoever is in one of the two databases, by OID, until told to stop."""
-    while not stop.wait(POLL_SECONDS):
-        try:
-            for pid, _user, _name, _kind, may in sessions(watcher, plan.live_oid, plan.staging_oid):
-                if may and not stop.is_set():
-                    with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
-                        execute(watcher, "SELECT pg_terminate_backend(%s)", (pid,))
-                        ended.add(pid)
-        except psycopg2.Error:
-            # Without it session A runs into its timeout and the swap is rolled back.
-            return
+def _rename(conn: t.Any, plan: _Plan) -> tuple[t.Any, ...]:
+    """Both renames, and what ``_UNLOCKED`` is then; sent as one message, so there is no thinking time between."""
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    live, staging, kept = (sql.Identifier(name) for name in (plan.live, plan.staging, plan.kept))
+    return row(conn, sql.SQL("; ").join([rename.format(live, kept), rename.format(staging, live), _unlocked(plan)])) or ()
 
 
-def sessions(conn: t.Any, *oids: int) -> list[tuple[t.Any, ...]]:
-    """(pid, user, application, kind, may this role end it?) of each session in these databases."""
-    return rows(conn, _SESSIONS, (list(oids),))
+def _finish(conn: t.Any, plan: _Plan, before: tuple[t.Any, ...], after: tuple[t.Any, ...], wanted: dict[str, t.Any]) -> None:
+    """What must be read or written after the renames."""
+    if after[3:] != (plan.kept, plan.live):
+        raise MigrationError("the databases changed their names meanwhile: %s" % (after[3:],), code="SWAP_REFUSED")
+    if after[:3] != before[:3]:
+        now = read_settings(conn, plan.live_oid)
+        apply_settings(conn, plan.live, plan.staging_oid, dict(wanted, **{name: now[name] for name in ("settings", "labels", "comment")}))
+    execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(plan.kept), sql.Literal(plan.comment)))
 
 
-def _stubborn(watcher: t.Any, plan: _Plan, patience: float) -> bool:
+def _stubborn(helper: t.Any, plan: _Plan, patience: float) -> bool:
     end = time.monotonic() + patience
-    while any(not session[4] for session in sessions(watcher, plan.live_oid, plan.staging_oid)):
+    while any(not session[4] for session in sessions(helper, plan.live_oid, plan.staging_oid)):
         if time.monotonic() >= end:
             return True
         time.sleep(0.05)
@@ -244,13 +254,10 @@ def _was_done(plan: _Plan, pid: int, wait: float = 30.0) -> bool:
         time.sleep(0.2)
 
 
-def _failed(plan: _Plan, watcher: t.Any, why: str, attempts: int, sqlstate: str | None = None) -> MigrationError:
+def _failed(plan: _Plan, why: str, attempts: int, sqlstate: str | None = None) -> MigrationError:
     staying: list[dict[str, t.Any]] = []
-    with contextlib.suppress(psycopg2.Error):
-        staying = [
-            {"pid": pid, "user": user, "application_name": name, "kind": kind, "may_end": may}
-            for pid, user, name, kind, may in sessions(watcher, plan.live_oid, plan.staging_oid)
-        ]
+    with contextlib.suppress(MigrationError, psycopg2.Error), connection(plan.target, plan.maintenance_db, application_name=plan.application_name) as conn:
+        staying = describe(sessions(conn, plan.live_oid, plan.staging_oid))
     who = ", ".join("pid %(pid)d (user %(user)s, application %(application_name)s)" % session for session in staying if not session["may_end"])
     return MigrationError(
         "%s and %s were not swapped in %d tries: %s%s" % (plan.live, plan.staging, attempts, why, "; staying: %s" % who if who else ""),

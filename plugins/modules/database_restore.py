@@ -15,6 +15,7 @@ description:
   - Checks every byte of the restore point, restores it into a staging database beside the live one, and compares the fingerprint with that of the backup.
   - Only then both databases change names in one transaction. Clients wait for a fraction of a second.
   - The former database is kept under another name, closed for connections, and never dropped. To go back again, swap it in.
+  - A snapshot or a kept database is there already and needs only the exchange of names. Swapping back is the same call with the kept database.
   - Owner, rights, connection limit, settings and comment of the database are carried over.
   - The role must own the database and have CREATEDB, and C(pg_signal_backend) to end the application's sessions; or be a superuser.
 author:
@@ -23,10 +24,15 @@ options:
   restore_point:
     description: Folder of the restore point, as RV(pgops.migrations.database_backup#module:restore_point.path) returns it.
     type: path
-    required: true
+  from_database:
+    description:
+      - Instead of O(restore_point), the name of a snapshot (M(pgops.migrations.database_copy)) or of a kept database of this target.
+      - It becomes the live database. Nothing is copied, so it is gone under its present name.
+    type: str
   confirm:
     description:
-      - The database's name, a blank, and the restore point's id. Anything else is refused with the text to type and what will be lost.
+      - The database's name, a blank, and the id of the run that took the restore point (without a run, of the restore point).
+      - Anything else is refused with the text to type and what will be lost.
       - Not needed in check mode.
     type: str
     default: ''
@@ -34,10 +40,27 @@ options:
     description: Restore although the database's content is that of the restore point already.
     type: bool
     default: false
+  loss:
+    description:
+      - With O(from_database), V(auto) measures what will be lost until it is confirmed, and not again in the confirmed run, which takes as long as the swap.
+      - V(before) measures it in the confirmed run, too.
+    type: str
+    choices: [auto, before]
+    default: auto
   jobs:
-    description: Processes that restore.
+    description: Processes that restore. An encrypted archive is restored by one.
     type: int
-    default: 2
+    default: 4
+  identity_file:
+    description: File with the age identity that opens an encrypted restore point.
+    type: path
+  gpg_home:
+    description: Folder of the gpg keyring that opens an encrypted restore point or checks its signature. Empty means the user's own.
+    type: path
+  signed_by:
+    description: Fingerprint of the key that must have signed the restore point. Empty means that no signature is asked for.
+    type: str
+    default: ''
   pg_bin_dir:
     description: Folder of the client programs. Empty means C(PATH) and the places where distributions put them.
     type: path
@@ -59,7 +82,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Reads the whole restore point, checks the server, shows what would be lost, and makes nothing.
+    details: >-
+      Reads the whole restore point, checks the server, shows what would be lost, and makes nothing. A closed snapshot is opened while it is read.
   diff_mode:
     support: none
   idempotent:
@@ -82,6 +106,12 @@ EXAMPLES = r"""
     database_url: "{{ migration_database_url }}"
     restore_point: /var/backups/migrations/microcare/20261122T163000Z-ab12cd
     confirm: microcare 20261122T163000Z-ab12cd
+
+- name: Back to a snapshot, or to what an earlier rollback replaced
+  pgops.migrations.database_restore:
+    database_url: "{{ migration_database_url }}"
+    from_database: microcare__kept_20261122t170000z_12ab34
+    confirm: microcare 20261122T165900Z-00aa11
 """
 
 RETURN = r"""
@@ -101,28 +131,37 @@ restore_point:
   type: dict
   sample: {id: 20261122T163000Z-ab12cd, path: /var/backups/migrations/microcare/20261122T163000Z-ab12cd}
 seconds:
-  description: Duration of each phase; C(unavailable) is the time for which clients had to wait.
+  description: Duration of each phase; C(read) is a part of C(loss). C(unavailable) is the time for which clients had to wait.
   returned: success
   type: dict
-  sample: {check: 1.2, read: 3.1, restore: 20.4, verify: 2.2, swap: 0.2, unavailable: 0.12}
+  sample: {load: 0.4, check: 0.1, read: 0.9, loss: 1.2, restore: 20.4, verify: 2.2, swap: 0.2, unavailable: 0.04}
 comparison:
-  description: V(equal) when the fingerprint of what was restored is that of the backup; empty in check mode.
+  description:
+    - V(equal) when the fingerprint of what was restored is that of the backup; empty in check mode.
+    - V(same_database) when a snapshot or a kept database became live, of which nothing is a copy.
   returned: success
   type: str
   sample: equal
 loss:
   description:
     - What the live database holds and the restore point does not, before the restore.
-    - C(known) is false, with a C(reason), when the live database could not be read.
+    - C(known) is false, with a C(reason), when the live database could not be read, or was not read again.
+    - Per table the rows that were added, changed and removed since, by primary key where there is one; sequences that go back; sessions that are ended.
   returned: success, and with C(CONFIRMATION_MISSING)
   type: dict
   sample:
     known: true
     reason: ''
-    tables: [{table: public.users, rows_now: 19901, rows_then: 20000}]
-    rows_now: 19901
+    tables: [{table: public.users, rows_now: 20001, rows_then: 20000, added: 3, changed: 12, removed: 2, keyed: true}]
+    sequences: [{sequence: public.users_id_seq, now: 20003, then: 20000, step_back: 3}]
+    sessions: [{pid: 4711, user: microcare, application_name: api, client_addr: 10.0.0.7, state: idle}]
+    rows_now: 20001
     rows_then: 20000
-    differences: 1
+    added: 3
+    changed: 12
+    removed: 2
+    differences: 2
+    texts: ['Table public.users: 3 rows added, 12 changed, 2 removed.']
 attempts:
   description: Number of tries that the swap took.
   returned: when a swap was done
@@ -166,10 +205,15 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=connection_argument_spec(
-            restore_point=dict(type="path", required=True),
+            restore_point=dict(type="path"),
+            from_database=dict(type="str"),
             confirm=dict(type="str", default=""),
             force=dict(type="bool", default=False),
-            jobs=dict(type="int", default=2),
+            loss=dict(type="str", choices=["auto", "before"], default="auto"),
+            jobs=dict(type="int", default=4),
+            identity_file=dict(type="path"),
+            gpg_home=dict(type="path"),
+            signed_by=dict(type="str", default=""),
             pg_bin_dir=dict(type="path"),
             maintenance_db=dict(type="str", default="postgres"),
             lock_wait=dict(type="int", default=30),

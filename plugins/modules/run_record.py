@@ -123,6 +123,11 @@ ok:
   returned: always
   type: bool
   sample: true
+loss_lines:
+  description: What the way back of this run loses or would lose, as lines for a terminal; empty without one.
+  returned: always
+  type: list
+  elements: str
 path:
   description: The record.
   returned: always
@@ -167,6 +172,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import loss_lines
 from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import log_entries
 from ansible_collections.pgops.migrations.plugins.module_utils._module_local import run_local
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import GOOD
@@ -201,6 +207,7 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
     path, report_path = paths_of(params["reports_dir"], params["run_id"], params["target"])
     result = {
         "outcome": record["outcome"], "sentence": record["sentence"], "ok": record["outcome"] in GOOD, "record": record,
+        "loss_lines": loss_lines((record["restore"] or {}).get("loss") or {}),
         "path": path, "report_path": report_path, "log_path": os.path.join(params["reports_dir"], LOG),
     }  # fmt: skip
     if module.check_mode:

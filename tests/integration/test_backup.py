@@ -4,22 +4,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import signal
 import stat
-import subprocess
 import threading
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _backup, _pgtools
+from ansible_collections.pgops.migrations.plugins.module_utils import _backup, _pgtools, _read_back
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import from_json
-from support.restorepoints import CommandLines, execute, filled, programs, refused, session_count, take_backup, tree, until
+from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import choose_compression, find_program
+from support.restorepoints import CommandLines, execute, filled, programs, refused, session_count, small_disk, take_backup, tree, until
 
 LEDGER = """
 CREATE TABLE _prisma_migrations (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL, finished_at timestamptz, migration_name varchar(255) NOT NULL,
@@ -37,12 +37,12 @@ def test_a_restore_point_is_private_and_complete(cluster: t.Any, database: t.Any
     point = module("database_backup", target, **options)["restore_point"]
     path = pathlib.Path(point["path"])
     assert path.parent == folder / target.dbname == pathlib.Path(predicted["restore_point"]["path"])
-    assert sorted(os.listdir(path)) == ["archive", "manifest.json"]
+    assert sorted(os.listdir(path)) == ["archive", "globals.sql", "manifest.json", "proof.json"]
     for each in [folder, path, *path.rglob("*")]:
         assert stat.S_IMODE(each.stat().st_mode) == (0o700 if each.is_dir() else 0o600), each
     manifest = from_json((path / "manifest.json").read_bytes())
     assert (manifest.id, manifest.run_id, manifest.label) == (point["id"], "run7", "why")
-    assert {entry.path for entry in manifest.files} == {str(each.relative_to(path)) for each in (path / "archive").iterdir()}
+    assert {entry.path for entry in manifest.files} == {str(each.relative_to(path)) for each in (path / "archive").iterdir()} | {"globals.sql"}
     assert point["tables"] == 3 and point["rows"] == 2502 and point["size_bytes"] == manifest.size_bytes > 1000
     assert manifest.target["database"] == target.dbname and manifest.target["owner"] == target.user
     assert target.user in manifest.prerequisites["owners"]
@@ -65,6 +65,10 @@ def test_auto_never_means_the_slow_default_of_gzip(cluster: t.Any, database: t.A
     point = take_backup(filled(database()), scratch, cluster.bin_dir)
     assert point["compression"] in ("zstd:1", "lz4", "1")
     assert cluster.major >= 16 or point["compression"] == "1"
+    program = find_program("pg_dump", cluster.major * 10000, str(cluster.bin_dir))
+    of_another_build = dataclasses.replace(program, name="pg_restore", path="/elsewhere/pg_restore")
+    assert choose_compression(program, "auto", of_another_build) == "1", "whether it can read more is not known"
+    assert choose_compression(program, "auto", dataclasses.replace(program, name="pg_restore")) == point["compression"]
 
 
 def test_an_unsafe_folder_is_refused_before_anything(cluster: t.Any, database: t.Any, scratch: pathlib.Path) -> None:
@@ -88,18 +92,6 @@ def test_an_unsafe_folder_is_refused_before_anything(cluster: t.Any, database: t
         with refused("BACKUP_DIR_UNSAFE"):
             take_backup(target, folder, cluster.bin_dir)
     assert tree(scratch) == before
-
-
-@contextlib.contextmanager
-def small_disk(folder: pathlib.Path, size: str) -> t.Iterator[pathlib.Path]:
-    folder.mkdir(mode=0o700)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=" + size, "none", str(folder)], stderr=subprocess.PIPE, check=False)
-    if done.returncode:
-        pytest.skip("no right to mount a tmpfs: %s" % done.stderr.decode().strip())
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk(cluster: t.Any, database: t.Any, scratch: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +207,7 @@ def test_a_killed_module_leaves_a_partial_and_no_secret(
     for each in temporary.iterdir():
         os.utime(each, (1, 1))
     result = module("database_backup", target, backup_dir=str(scratch), pg_bin_dir=str(cluster.bin_dir))
-    assert str(left) in json.dumps(result["warnings"])
+    assert "rm -r -- %s" % left in json.dumps(result["warnings"]), "and it says how to remove it"
     assert left.exists() and os.path.isdir(result["restore_point"]["path"])
     assert not list(temporary.glob(_pgtools.SECRET_DIR_PREFIX + "*"))
 
@@ -260,3 +252,16 @@ def test_no_password_in_any_command_line(cluster: t.Any, database: t.Any, admin:
     assert b"pg_dump" in lines.seen and lines.samples > 5
     assert lines.hits == set()
     assert password not in json.dumps(result) and password not in "".join(path.read_text("utf-8", "replace") for path in scratch.rglob("manifest.json"))
+
+
+def test_a_large_archive_is_read_by_two_processes(cluster: t.Any, database: t.Any, scratch: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_read_back, "SMALL_BYTES", 0)
+    target = filled(database())
+    archive = pathlib.Path(take_backup(target, scratch, cluster.bin_dir, format="directory")["path"]) / "archive"
+    program = find_program("pg_restore", 150000, str(cluster.bin_dir))
+    assert _read_back.read_archive(program, str(archive), target).rc == 0
+    for path in sorted(archive.glob("*.dat*")) + [archive / "toc.dat"]:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert _read_back.read_archive(program, str(archive), target).rc != 0, path.name
+        path.write_bytes(content)

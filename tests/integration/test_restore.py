@@ -17,7 +17,7 @@ import typing as t
 
 import psycopg2
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _manifest, _restore
+from ansible_collections.pgops.migrations.plugins.module_utils import _manifest, _restore, _restore_loss
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from support.restorepoints import (
@@ -60,19 +60,18 @@ def test_there_and_back(cluster: t.Any, database: t.Any, admin: t.Any, scratch: 
 
     preview = module("database_restore", target, check=True, **options)
     assert preview["changed"] is True and preview["loss"]["known"] is True
-    assert preview["loss"]["tables"] == [
-        {"table": "public.later", "rows_now": 0, "rows_then": None}, {"table": "public.notes", "rows_now": 1500, "rows_then": 2000},
-    ]  # fmt: skip
+    found = {entry["table"]: tuple(entry[key] for key in ("rows_now", "rows_then", "added", "changed", "removed")) for entry in preview["loss"]["tables"]}
+    assert found == {"public.later": (0, None, 0, 0, 0), "public.notes": (1500, 2000, 0, 0, 500), "public.users": (500, 500, 0, 1, 0)}
     for confirm in ("", "yes", "true", target.dbname, point["confirmation"] + " ", point["confirmation"].upper()):
         answer = module("database_restore", target, confirm=confirm, **options)
         assert answer["failed"] and answer["code"] == "CONFIRMATION_MISSING"
-    assert point["confirmation"] in answer["msg"] and "public.notes has 500 rows fewer than before (2000, now 1500)" in answer["msg"]
+    assert point["confirmation"] in answer["msg"] and "Table public.notes: 0 rows added, 0 changed, 500 removed." in answer["msg"]
     assert answer["loss"] == preview["loss"]
     assert databases(admin()) == databases_before, "neither a preview nor a refusal makes anything"
 
     result = module("database_restore", target, confirm=point["confirmation"], **options)
     assert (result["changed"], result["comparison"], result["restored"]) == (True, "equal", {"tables": 3, "rows": 2502}), result
-    assert set(result["seconds"]) == {"check", "read", "restore", "verify", "swap", "unavailable"}
+    assert set(result["seconds"]) == {"load", "check", "read", "loss", "restore", "verify", "swap", "unavailable"}
     assert fingerprint(target) == before
     now = databases(admin())
     assert now[target.dbname][3] == 12 and now[target.dbname][5] == "the shop" and now[target.dbname][1] == target.user
@@ -154,7 +153,7 @@ def test_every_damage_is_found_before_anything_is_touched(
         lambda path: damage(path / "manifest.json", lambda content: b""),
         lambda path: damage(path / "manifest.json", lambda content: content[: len(content) // 2]),
         lambda path: damage(path / "manifest.json", lambda content: b"--\n-- PostgreSQL database dump\n--\n"),
-        lambda path: damage(path / "manifest.json", lambda content: content.replace(b'"format": 1', b'"format": 2')),
+        lambda path: damage(path / "manifest.json", lambda content: content.replace(b'"format": 2', b'"format": 3')),
     ]
     for change in formats:
         refuse_copy(target, point, cluster.bin_dir, copy, change, "BACKUP_FORMAT")
@@ -181,7 +180,7 @@ def rewrite(path: pathlib.Path, change: t.Callable[[dict[str, t.Any]], t.Any]) -
     """Edit a manifest as somebody who knows how to compute the digest."""
     content = json.loads((path / "manifest.json").read_text())["manifest"]
     change(content)
-    (path / "manifest.json").write_text(json.dumps({"format": 1, "manifest": content, "digest": _manifest._digest(content)}))
+    (path / "manifest.json").write_text(json.dumps({"format": _manifest.FORMAT, "manifest": content, "digest": _manifest._digest(content)}))
 
 
 def test_swapped_and_foreign_restore_points(cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -387,13 +386,13 @@ def test_a_copy_that_differs_is_not_swapped_in(cluster: t.Any, database: t.Any, 
     point = take_backup(target, scratch, cluster.bin_dir)
     execute(target, "DELETE FROM notes")
     before = databases(admin())
-    analyze = _restore._Run._analyze
+    analyze = _restore.analyze
 
-    def tamper(run: t.Any) -> None:
-        execute(target, "UPDATE users SET name = 'x' WHERE id = 7", dbname=run.staging)
-        analyze(run)
+    def tamper(target: t.Any, dbname: str, *args: t.Any) -> None:
+        execute(target, "UPDATE users SET name = 'x' WHERE id = 7", dbname=dbname)
+        analyze(target, dbname, *args)
 
-    monkeypatch.setattr(_restore._Run, "_analyze", tamper)
+    monkeypatch.setattr(_restore, "analyze", tamper)
     with refused("FINGERPRINT_MISMATCH") as caught:
         go_back(target, point, cluster.bin_dir)
     assert "public.users" in json.dumps(caught[0].facts["differences"])
@@ -408,7 +407,7 @@ def test_a_migration_that_starts_during_the_restore_stops_the_swap(
     execute(target, "DELETE FROM notes")
     before = databases(admin())
     with connection(target) as conn:
-        monkeypatch.setattr(_restore._Run, "_analyze", lambda run: conn.cursor().execute("SELECT pg_advisory_lock(72707369)"))
+        monkeypatch.setattr(_restore, "analyze", lambda *_args: conn.cursor().execute("SELECT pg_advisory_lock(72707369)"))
         with refused("SESSIONS_REMAIN"):
             go_back(target, point, cluster.bin_dir)
     assert databases(admin()) == before
@@ -419,7 +418,7 @@ def test_a_live_database_that_cannot_be_read_does_not_prevent_the_rescue(
 ) -> None:
     target = filled(database())
     point = take_backup(target, scratch, cluster.bin_dir)
-    monkeypatch.setattr(_restore, "LOSS_LOCK_TIMEOUT", "200ms")
+    monkeypatch.setattr(_restore_loss, "LOCK_TIMEOUT", "200ms")
     with connection(target) as conn:
         conn.cursor().execute("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
         with refused("CONFIRMATION_MISSING") as caught:

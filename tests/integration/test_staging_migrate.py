@@ -8,68 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
-import re
-import subprocess
 import threading
 import time
-import typing as t
 
 import psycopg2
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._url import parse_url
-from conftest import ROOT, drop_databases
+from conftest import ROOT
 from support.modules import ModuleRunner
+from support.runbooks import Play, fingerprint, recap, records
 
-from tools.microcare import APP_ROLE, DATABASE, OWNER, Staging, stage
+from tools.microcare import DATABASE, Staging
 
-Play = t.Callable[..., subprocess.CompletedProcess[str]]
 FAILS = "20260301120000_split_patient_name_fails"
-
-
-@pytest.fixture(params=[False], ids=["ok"])
-def failing(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-@pytest.fixture
-def staging(cluster: t.Any, admin: t.Any, tmp_path: pathlib.Path, failing: bool) -> t.Iterator[Staging]:
-    """A MicroCare staging database with 2,000 rows, six migrations applied and four (or five) pending."""
-    try:
-        yield stage(cluster.server, tmp_path / "staging", rows=2000, failing=failing)
-    finally:
-        drop_databases(admin("postgres"), [("", OWNER), ("", APP_ROLE)])
-
-
-@pytest.fixture
-def play(tmp_path: pathlib.Path) -> Play:
-    """Run a playbook of this checkout with the example inventory."""
-
-    def run(name: str, staging: Staging, *arguments: str, url: str | None = None, **variables: t.Any) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "DATABASE_URL": url or staging.database_url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "200"}
-        extra = json.dumps({**staging.playbook_variables(), **variables})
-        return subprocess.run(
-            ["ansible-playbook", str(ROOT / "playbooks" / name), "-e", extra, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False
-        )
-
-    return run
-
-
-def recap(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    line = re.findall(r"^microcare_staging\s+:\s+(.*)$", done.stdout, re.M)[-1]
-    return {key: int(value) for key, value in (pair.split("=") for pair in line.split())}
-
-
-def records(staging: Staging) -> list[dict[str, t.Any]]:
-    found = pathlib.Path(staging.reports_dir).glob("*/microcare_staging.json")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def fingerprint(module: ModuleRunner, staging: Staging) -> dict[str, t.Any]:
-    taken = module("database_fingerprint", database_url=staging.database_url)
-    assert not taken.get("failed"), taken
-    return {"digest": taken["digest"], "tables": taken["tables"], "rows": taken["rows"]}
 
 
 def test_check_then_run_then_nothing_to_do(staging: Staging, play: Play, module: ModuleRunner) -> None:
@@ -135,13 +87,14 @@ def test_rollback_asks_shows_the_loss_and_goes_back(staging: Staging, play: Play
     nowhere = play("rollback.yml", staging)
     assert nowhere.returncode != 0 and "migration_targets" in nowhere.stderr + nowhere.stdout
     after = fingerprint(module, staging)
+    confirm = "%s %s" % (DATABASE, json.loads((point / "manifest.json").read_text(encoding="utf-8"))["manifest"]["run_id"])
     asked = play("rollback.yml", staging, migration_targets="staging", migration_restore_point=str(point))
-    assert asked.returncode == 2 and "CONFIRMATION_MISSING" in asked.stdout and "%s %s" % (DATABASE, point.name) in asked.stdout
+    assert asked.returncode == 2 and "CONFIRMATION_MISSING" in asked.stdout and confirm in asked.stdout
     assert fingerprint(module, staging) == after
-    done = play("rollback.yml", staging, migration_targets="staging", migration_restore_point=str(point), migration_confirm="%s %s" % (DATABASE, point.name))
+    done = play("rollback.yml", staging, migration_targets="staging", migration_restore_point=str(point), migration_confirm=confirm)
     assert done.returncode == 0, done.stdout
     assert fingerprint(module, staging) == before and records(staging)[-1]["outcome"] == "restored"
-    again = play("rollback.yml", staging, migration_targets="staging", migration_restore_point=str(point), migration_confirm="%s %s" % (DATABASE, point.name))
+    again = play("rollback.yml", staging, migration_targets="staging", migration_restore_point=str(point), migration_confirm=confirm)
     assert again.returncode == 0 and recap(again)["changed"] == 0
 
 

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 import typing as t
 
@@ -19,6 +18,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._connection impor
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_marker, read_settings, split_list
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid, swap
 from support.restorepoints import Writers, databases, execute, refused, until
+from support.swaps import swapping
 
 
 def quoted(name: str) -> str:
@@ -161,28 +161,95 @@ def test_what_is_not_as_expected_is_refused(database: t.Any, admin: t.Any) -> No
     target = live(database())
     staging = stage(target, target.dbname + "_s")
     before = databases(admin())
-    for arguments in ({"kept": staging}, {"staging": "no_such"}, {"live_oid": 1}, {"staging_oid": 1}):
+    for arguments in ({"kept": staging}, {"kept": "k" * 64}, {"staging": "no_such"}, {"live_oid": 1}, {"staging_oid": 1}):
         options: dict[str, t.Any] = {"staging": staging, "kept": target.dbname + "_k", **arguments}
         with refused("SWAP_REFUSED"):
             swap(target, **options)
     assert databases(admin()) == before
 
 
-def test_a_failure_between_the_renames_leaves_both_names(database: t.Any, admin: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_after_the_renames_leaves_both_names(database: t.Any, admin: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
     target = live(database())
     staging = stage(target, target.dbname + "_s")
     before = databases(admin())
     inside: list[t.Any] = []
 
-    def fail(conn: t.Any, plan: t.Any) -> None:
+    def fail(conn: t.Any, *_args: t.Any) -> None:
         inside.append(conn)
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(_swap, "_fence", fail)
+    monkeypatch.setattr(_swap, "_finish", fail)
     with pytest.raises(RuntimeError):
         swap(target, staging, target.dbname + "_k")
     assert inside and inside[0].closed
     assert until(lambda: databases(admin()) == before) and which(target) == "live"
+
+
+def test_what_others_change_in_the_last_moment_is_carried_over(database: t.Any, admin: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = live(database())
+    name, superuser = quoted(target.dbname), admin()
+    superuser.cursor().execute("ALTER DATABASE %s SET work_mem = '5MB'" % name)
+    staging = stage(target, target.dbname + "_s")
+    rename, blocked = _swap._rename, []
+
+    def meddle(conn: t.Any, plan: t.Any) -> t.Any:
+        for statement in ("ALTER DATABASE %s SET work_mem = '9MB'", "ALTER DATABASE %s SET lock_timeout = '3s'", "COMMENT ON DATABASE %s IS 'late'"):
+            superuser.cursor().execute(statement % name)
+        # What lies in the row of pg_database itself nobody else can change any more.
+        other = admin()
+        other.cursor().execute("SET statement_timeout = '200ms'")
+        for statement in ("ALTER DATABASE %s CONNECTION LIMIT 3", "ALTER DATABASE %s ALLOW_CONNECTIONS false", "GRANT TEMPORARY ON DATABASE %s TO PUBLIC"):
+            with pytest.raises(psycopg2.errors.QueryCanceled):
+                other.cursor().execute(statement % name)
+            blocked.append(statement)
+        return rename(conn, plan)
+
+    monkeypatch.setattr(_swap, "_rename", meddle)
+    done = swap(target, staging, target.dbname + "_k")
+    found = read_settings(superuser, done.live_oid)
+    assert done.attempts == 1 and len(blocked) == 3
+    assert found["settings"] == [[None, "work_mem", "9MB"], [None, "lock_timeout", "3s"]] and found["comment"] == "late"
+    assert (found["connection_limit"], found["allow_connections"]) == (-1, True)
+    assert (read_marker(read_settings(superuser, done.kept_oid)["comment"]) or {})["kind"] == "kept"
+
+
+def test_a_swap_that_was_done_is_found_done(database: t.Any, admin: t.Any) -> None:
+    target = live(database())
+    staging, kept = stage(target, target.dbname + "_s"), target.dbname + "_k"
+    oids = {"live_oid": databases(admin())[target.dbname][0], "staging_oid": databases(admin())[staging][0]}
+    first = swap(target, staging, kept, **oids)
+    before = databases(admin())
+    again = swap(target, staging, kept, **oids)
+    assert (again.live_oid, again.kept_oid, again.attempts) == (first.live_oid, first.kept_oid, 0) and databases(admin()) == before
+    with refused("SWAP_REFUSED"):
+        swap(target, staging, kept)
+
+
+def test_autovacuum_in_the_way_is_waited_for(database: t.Any, admin: t.Any) -> None:
+    """The server sends it away by itself; a worker in staging counts as well."""
+    target = live(database())
+    staging, kept = stage(target, target.dbname + "_s"), target.dbname + "_k"
+    execute(target, "CREATE TABLE big AS SELECT g FROM generate_series(1, 300000) g", dbname=staging)
+    superuser = admin()
+    cursor = superuser.cursor()
+    for setting in ("autovacuum = on", "autovacuum_naptime = '1s'", "autovacuum_vacuum_cost_delay = '100ms'", "autovacuum_vacuum_cost_limit = 1"):
+        cursor.execute("ALTER SYSTEM SET %s" % setting)
+    cursor.execute("SELECT pg_reload_conf()")
+    try:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'autovacuum worker'"
+
+        def working() -> bool:
+            cursor.execute(query, (staging,))
+            return bool(cursor.fetchone()[0])
+
+        assert until(working, 20), "autovacuum came"
+        done = swap(target, staging, kept)
+        assert done.attempts == 1 and which(target) == "staging"
+        assert done.seconds < 1.0
+    finally:
+        for name in ("autovacuum", "autovacuum_naptime", "autovacuum_vacuum_cost_delay", "autovacuum_vacuum_cost_limit"):
+            cursor.execute("ALTER SYSTEM RESET %s" % name)
+        cursor.execute("SELECT pg_reload_conf()")
 
 
 class LostReply:
@@ -230,20 +297,7 @@ def test_a_lost_answer_to_commit_is_decided_by_oid(database: t.Any, admin: t.Any
 def test_a_stopped_process_does_not_stop_the_clients(database: t.Any, admin: t.Any) -> None:
     target = live(database())
     staging = stage(target, target.dbname + "_s")
-    code = (
-        "import os, signal, sys\n"
-        "from ansible_collections.pgops.migrations.plugins.module_utils import _swap\n"
-        "from ansible_collections.pgops.migrations.plugins.module_utils._url import parse_url\n"
-        "fence, stops = _swap._fence, []\n"
-        "def stop(conn, plan):\n"
-        "    if not stops:\n"
-        "        stops.append(1)\n"
-        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
-        "    fence(conn, plan)\n"
-        "_swap._fence = stop\n"
-        "print(_swap.swap(parse_url(sys.argv[1]), sys.argv[2], sys.argv[3]).attempts)\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, target.prisma_url(), staging, target.dbname + "_k"], stdout=subprocess.PIPE, text=True)
+    child = swapping(target, staging, target.dbname + "_k", "swap:renamed")
     try:
         assert until(lambda: pathlib.Path("/proc/%d/stat" % child.pid).read_text().split()[2] == "T")
         started = time.monotonic()
@@ -252,5 +306,5 @@ def test_a_stopped_process_does_not_stop_the_clients(database: t.Any, admin: t.A
     finally:
         os.kill(child.pid, signal.SIGCONT)
     out, _err = child.communicate(timeout=30)
-    assert out.strip() == "2", "it notices, and the second try succeeds"
+    assert json.loads(out)["attempts"] == 2, "it notices, and the second try succeeds"
     assert which(target) == "staging"

@@ -11,11 +11,13 @@ import glob
 import hashlib
 import os
 import pathlib
+import subprocess
 import threading
 import time
 import typing as t
 
 import psycopg2
+import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import BackupOptions, backup
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
@@ -63,7 +65,7 @@ def take_backup(target: Target, folder: pathlib.Path, bin_dir: str, **options: t
 
 
 def go_back(target: Target, point: dict[str, t.Any], bin_dir: str, check_mode: bool = False, **options: t.Any) -> dict[str, t.Any]:
-    options.setdefault("confirm", "%s %s" % (target.dbname, point["id"]))
+    options.setdefault("confirm", point["confirmation"])
     return restore(target, RestoreOptions(restore_point=point["path"], pg_bin_dir=str(bin_dir), **options), check_mode)
 
 
@@ -78,6 +80,18 @@ def refused(*codes: str) -> t.Iterator[list[MigrationError]]:
         caught.append(error)
         return
     raise AssertionError("not refused with %s" % (codes,))
+
+
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, size: str) -> t.Iterator[pathlib.Path]:
+    folder.mkdir(mode=0o700)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=" + size, "none", str(folder)], stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        pytest.skip("no right to mount a tmpfs: %s" % done.stderr.decode().strip())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def tree(folder: pathlib.Path) -> dict[str, tuple[int, str]]:

@@ -38,8 +38,15 @@ DEPLOYED: Result = {
 }  # fmt: skip
 UP_TO_DATE: Result = dict(IDLE, applied=[], seconds=0.0, engine="prisma", output="")
 WOULD: Result = dict(DEPLOYED, applied=[], would_apply=NAMES, seconds=0.0, status="pending", migrations=verdicts())
-VERIFIED: Result = {"changed": False, "findings": [], "before": {"tables": {"public.users": {"rows": 20000}}}, "after": {"tables": {"public.users": {"rows": 20000}}}}
-LOST = failed("DATA_LOSS", "public.users has 99 rows fewer than before", findings=[{"kind": "rows_fewer", "text": "public.users has 99 rows fewer than before."}])
+VERIFIED: Result = {
+    "changed": False,
+    "findings": [],
+    "before": {"tables": {"public.users": {"rows": 20000}}},
+    "after": {"tables": {"public.users": {"rows": 20000}}},
+}
+LOST = failed(
+    "DATA_LOSS", "public.users has 99 rows fewer than before", findings=[{"kind": "rows_fewer", "text": "public.users has 99 rows fewer than before."}]
+)
 RESTORED: Result = {
     "changed": True, "kept": KEPT, "restored": {"tables": 9, "rows": 200123}, "comparison": "equal", "terminated": 8, "attempts": 1,
     "seconds": {"check": 1.2, "read": 3.1, "restore": 20.4, "verify": 2.2, "swap": 0.2, "unavailable": 0.12},

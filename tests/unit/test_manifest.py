@@ -20,6 +20,7 @@ SHA = "a" * 64
 def manifest(**changes: t.Any) -> Manifest:
     whole = Manifest(
         id="20261122T163000Z-ab12cd",
+        sequence=3,
         run_id="r1",
         label="before ünïcode",
         started_at="2026-11-22T16:30:00Z",
@@ -27,11 +28,11 @@ def manifest(**changes: t.Any) -> Manifest:
         target={
             "system_identifier": "7234567890123456789", "database": 'we"ird', "database_oid": 16400, "host": "127.0.0.1", "port": 5432, "owner": "o",
             "server_version": "15.18", "server_version_num": 150018, "encoding": "UTF8", "collate": "C", "ctype": "C", "locale_provider": "libc",
-            "locale": None, "tablespace": "pg_default", "lsn": "0/1", "size_bytes": 1,
+            "locale": None, "tablespace": "pg_default", "lsn": "0/1", "wal_mark": "0/1@1", "size_bytes": 1,
         },
         archive={"format": "directory", "path": "archive", "compression": "1", "jobs": 2, "client_version": "15.18", "client_major": 15, "seconds": 1.5},
         files=(FileEntry("archive/toc.dat", 10, SHA), FileEntry("archive/1.dat.gz", 5, SHA)),
-        ledger={"schema": "public", "rows": 1, "head": "a", "digest": SHA, "clean": True, "unfinished": []},
+        ledger={"schema": "public", "rows": 1, "head": "a", "digest": SHA, "clean": True, "unfinished": [], "applied": ["a"]},
         fingerprint={"tables": {"public.t": {"rows": 1}}, "sequences": {"public.s": {"last_value": 5, "is_called": True}}},
         sequences_moved={"public.s": [5, 9]},
         prerequisites={"roles": ["o"], "owners": ["o"], "extensions": [{"name": "citext", "version": "1.6", "schema": "public"}], "tablespaces": []},
@@ -40,11 +41,19 @@ def manifest(**changes: t.Any) -> Manifest:
     return dataclasses.replace(whole, **changes)
 
 
-def edited(change: t.Callable[[dict[str, t.Any]], t.Any]) -> bytes:
+def edited(change: t.Callable[[dict[str, t.Any]], t.Any], whole: Manifest | None = None) -> bytes:
     """The manifest after an edit by someone who computes the digest anew."""
-    content = json.loads(to_json(manifest()))["manifest"]
+    content = json.loads(to_json(whole or manifest()))["manifest"]
     change(content)
-    return json.dumps({"format": 1, "manifest": content, "digest": _manifest._digest(content)}).encode()
+    return json.dumps({"format": _manifest.FORMAT, "manifest": content, "digest": _manifest._digest(content)}).encode()
+
+
+ENCRYPTED: dict[str, t.Any] = {
+    "archive": {"format": "custom", "path": "archive.dump.age", "compression": "1", "jobs": 2, "client_version": "15.18", "client_major": 15, "seconds": 1.5},
+    "files": (FileEntry("archive.dump.age", 10, SHA), FileEntry("globals.sql.age", 5, SHA)),
+    "globals": {"path": "globals.sql.age", "passwords": False, "digest": SHA},
+    "encryption": {"tool": "age", "recipients": ["age1abc"]},
+}
 
 
 def code_of(text: bytes) -> str:
@@ -56,15 +65,17 @@ def code_of(text: bytes) -> str:
 def test_round_trip() -> None:
     assert from_json(to_json(manifest())) == manifest()
     assert from_json(to_json(manifest(ledger=None))).ledger is None
+    assert from_json(to_json(manifest(**ENCRYPTED))) == manifest(**ENCRYPTED)
     assert manifest().size_bytes == 15
-    assert manifest().confirmation() == 'we"ird 20261122T163000Z-ab12cd'
+    assert manifest().confirmation() == 'we"ird r1'
+    assert manifest(run_id="").confirmation() == 'we"ird 20261122T163000Z-ab12cd'
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"format": 1}', b'{"format": 2, "manifest": {}, "digest": ""}', b'{"format": "1"}', b'{"format": true}',
-        b'{"format": NaN}', b"[" * 100000, b'{"format": 1, "manifest": [], "digest": ""}', b"--\n-- PostgreSQL database dump\n--\n",
+        b"", b"{", b"[]", b"null", b"\xff\xfe", b"{}", b'{"format": 2}', b'{"format": 1, "manifest": {}, "digest": ""}', b'{"format": "2"}', b'{"format": true}',
+        b'{"format": NaN}', b"[" * 100000, b'{"format": 2, "manifest": [], "digest": ""}', b"--\n-- PostgreSQL database dump\n--\n",
     ],
 )  # fmt: skip
 def test_what_is_no_manifest_is_refused(text: bytes) -> None:
@@ -83,6 +94,12 @@ def set_in(*path: t.Any) -> t.Callable[[dict[str, t.Any]], None]:
 
 
 MALFORMED: dict[str, t.Callable[[dict[str, t.Any]], t.Any]] = {
+    "sequence zero": set_in("sequence", 0),
+    "sequence a truth value": set_in("sequence", True),
+    "globals elsewhere": set_in("globals", {"path": "../globals.sql", "passwords": False, "digest": SHA}),
+    "globals that is no file": set_in("globals", {"path": "globals.sql", "passwords": False, "digest": SHA}),
+    "globals of another tool": set_in("globals", {"path": "globals.sql.gpg", "passwords": False, "digest": SHA}),
+    "encrypted directory": set_in("encryption", {"tool": "age", "recipients": ["age1abc"]}),
     "field missing": lambda content: content.pop("files"),
     "field unknown": set_in("more", 1),
     "other kind": set_in("kind", "snapshot"),
@@ -106,6 +123,7 @@ MALFORMED: dict[str, t.Callable[[dict[str, t.Any]], t.Any]] = {
     "file above": set_in("files", 0, "path", "archive/../../x"),
     "file is dots": set_in("files", 0, "path", "archive/.."),
     "file beside the archive": set_in("files", 0, "path", "manifest.json"),
+    "file with the roles, unannounced": lambda content: content["files"].append({"path": "globals.sql", "size": 1, "sha256": SHA}),
     "file in a sub-folder": set_in("files", 0, "path", "archive/a/b"),
     "size negative": set_in("files", 0, "size", -1),
     "size a text": set_in("files", 0, "size", "10"),
@@ -124,6 +142,23 @@ MALFORMED: dict[str, t.Callable[[dict[str, t.Any]], t.Any]] = {
 @pytest.mark.parametrize("case", MALFORMED)
 def test_a_malformed_manifest_is_refused(case: str) -> None:
     assert code_of(edited(MALFORMED[case])) == "BACKUP_FORMAT"
+
+
+ENCRYPTED_MALFORMED: dict[str, t.Callable[[dict[str, t.Any]], t.Any]] = {
+    "tool unknown": set_in("encryption", "tool", "rot13"),
+    "no recipient": set_in("encryption", "recipients", []),
+    "recipients no names": set_in("encryption", "recipients", [1]),
+    "plain in truth": set_in("encryption", None),
+    "globals plain": lambda content: (content["globals"].update(path="globals.sql"), content["files"][1].update(path="globals.sql")),
+    "globals alone": lambda content: content["files"].pop(0),
+    "globals missing": lambda content: content["files"].pop(1),
+    "archive plain": lambda content: (content["archive"].update(path="archive.dump"), content["files"][0].update(path="archive.dump")),
+}
+
+
+@pytest.mark.parametrize("case", ENCRYPTED_MALFORMED)
+def test_a_malformed_manifest_of_what_is_encrypted_is_refused(case: str) -> None:
+    assert code_of(edited(ENCRYPTED_MALFORMED[case], manifest(**ENCRYPTED))) == "BACKUP_FORMAT"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._outcome import G
 from ansible_collections.pgops.migrations.plugins.module_utils._record import build_record
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import clean, line, plain
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence import plural, seconds_text
+from ansible_collections.pgops.migrations.plugins.module_utils._summary import run_row
 from support.runs import (
     BACKUP,
     DEPLOYED,
@@ -30,6 +31,7 @@ from support.runs import (
     UP_TO_DATE,
     VERIFIED,
     WOULD,
+    Result,
     broken,
     failed,
     record,
@@ -39,7 +41,7 @@ RUN = {"preflight": PREFLIGHT, "backup": BACKUP, "deploy": DEPLOYED, "verificati
 LOST_AND_NOT_FAILED = dict(VERIFIED, findings=[{"kind": "table_gone", "text": "The table public.t is gone."}])
 SKIPPED = {"skipped": True, "changed": False, "skip_reason": "Conditional result was False"}
 UNREACHABLE = {"unreachable": True, "changed": False, "msg": "Failed to connect to the host via ssh"}
-WHY = "%s failed %%s (23505: could not create unique index \"User_email_key\")" % NAMES[1]
+WHY = '%s failed %%s (23505: could not create unique index "User_email_key")' % NAMES[1]
 AS_BEFORE = "; microcare is as before: 9 tables, 200,123 rows equal"
 
 CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
@@ -50,7 +52,12 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ("findings that were let pass", dict(RUN, verification=dict(VERIFIED, findings=[{"text": "x"}])), "applied", "6.2 s, 1 finding to look at"),
     ("no backup", dict(RUN, backup=SKIPPED), "applied", "nothing lost, NO restore point"),
     ("nothing pending", {"preflight": IDLE, "deploy": UP_TO_DATE}, "nothing_to_do", "nothing to do, 2 migrations applied"),
-    ("nothing pending, known from the preflight", {"preflight": IDLE, "backup": SKIPPED, "deploy": SKIPPED}, "nothing_to_do", "nothing to do, 2 migrations applied"),
+    (
+        "nothing pending, known from the preflight",
+        {"preflight": IDLE, "backup": SKIPPED, "deploy": SKIPPED},
+        "nothing_to_do",
+        "nothing to do, 2 migrations applied",
+    ),
     ("nothing to apply by a plan that allows a difference", {"preflight": dict(IDLE, status="diverged", engine="prisma")}, "nothing_to_do", "nothing to do"),
     ("nothing to apply by a plan with up_to", {"preflight": dict(IDLE, status="pending", pending=NAMES, engine="prisma")}, "nothing_to_do", "nothing to do"),
     ("a plan and no deploy", {"preflight": dict(WOULD, changed=False)}, "failed", "NOT KNOWN"),
@@ -65,8 +72,18 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "refused",
         "REFUSED in the phase preflight, the database was not touched. POOLER: a pooler stands there. Next: use the direct URL",
     ),
-    ("backup failed", dict(RUN, backup=failed("DISK_FULL", "no room in /b"), deploy={}, verification={}), "refused", "DISK_FULL: no room in /b. Next: free space"),
-    ("deploy refused", dict(RUN, deploy=failed("LOCKED", "run 7 holds the lock"), verification={}), "refused", "the database was not touched. LOCKED: run 7 holds"),
+    (
+        "backup failed",
+        dict(RUN, backup=failed("DISK_FULL", "no room in /b"), deploy={}, verification={}),
+        "refused",
+        "DISK_FULL: no room in /b. Next: free space",
+    ),
+    (
+        "deploy refused",
+        dict(RUN, deploy=failed("LOCKED", "run 7 holds the lock"), verification={}),
+        "refused",
+        "the database was not touched. LOCKED: run 7 holds",
+    ),
     ("deploy refused although code is hidden by failed_when", {"deploy": dict(failed("LOCKED", "run 7"), failed=False)}, "refused", "LOCKED: run 7. Next"),
     ("unreachable before", {"preflight": UNREACHABLE}, "refused", "unreachable: Failed to connect"),
     (
@@ -76,12 +93,18 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "FAILED. The deploy failed (unreachable: Failed to connect to the host via ssh); what was applied is not known. Not rolled back, restore point",
     ),
     ("connection lost in the deploy", dict(RUN, deploy=failed("CONNECTION_LOST", "gone"), verification={}), "failed", "what was applied is not known"),
-    ("failed clean", dict(RUN, deploy=broken("failed_clean", "MIGRATION_FAILED_CLEAN"), verification={}), "failed", "FAILED. " + WHY % "and left nothing behind"),
+    (
+        "failed clean",
+        dict(RUN, deploy=broken("failed_clean", "MIGRATION_FAILED_CLEAN"), verification={}),
+        "failed",
+        "FAILED. " + WHY % "and left nothing behind",
+    ),
     (
         "half applied, no rollback",
         dict(RUN, deploy=broken(), verification={}),
         "failed",
-        "FAILED. %s; 1 migration applied before it. Not rolled back, restore point %s. Next: go back to the restore point from before: rollback.yml" % (WHY % "half applied", POINT["id"]),
+        "FAILED. %s; 1 migration applied before it. Not rolled back, restore point %s. Next: go back to the restore point from before: rollback.yml"
+        % (WHY % "half applied", POINT["id"]),
     ),
     ("state unknown", dict(RUN, deploy=broken("unknown", "MIGRATION_FAILED")), "failed", WHY % "and what it left is not known"),
     ("still running", dict(RUN, deploy=broken("running", "MIGRATION_FAILED")), "failed", WHY % "to end and is still running"),
@@ -103,14 +126,24 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "failed",
         "FAILED. The check after the deploy failed (DATA_LOSS: public.users has 99 rows fewer than before); 2 migrations applied and in place. Not rolled back, restore",
     ),
-    ("verification failed, nothing pending", {"deploy": UP_TO_DATE, "verification": LOST}, "failed", "; nothing was pending. Not rolled back, NO restore point"),
+    (
+        "verification failed, nothing pending",
+        {"deploy": UP_TO_DATE, "verification": LOST},
+        "failed",
+        "; nothing was pending. Not rolled back, NO restore point",
+    ),
     (
         "rolled back",
         dict(RUN, deploy=broken(), verification={}, restore=RESTORED),
         "rolled_back",
         "ROLLED BACK. %s%s. The failed database, with all that was written since the restore point, is kept as %s." % (WHY % "half applied", AS_BEFORE, KEPT),
     ),
-    ("rolled back after the verification", dict(RUN, verification=LOST, restore=RESTORED), "rolled_back", "ROLLED BACK. the check after the deploy failed (DATA_LOSS: "),
+    (
+        "rolled back after the verification",
+        dict(RUN, verification=LOST, restore=RESTORED),
+        "rolled_back",
+        "ROLLED BACK. the check after the deploy failed (DATA_LOSS: ",
+    ),
     ("rollback had nothing to do", dict(RUN, deploy=broken("failed_clean"), restore=SAME), "rolled_back", "200,123 rows equal. It was so without a restore."),
     (
         "rollback failed",
@@ -125,7 +158,12 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "rollback_failed",
         "whether the live database was exchanged is not known",
     ),
-    ("rollback not proved", dict(RUN, deploy=broken(), restore=UNPROVEN), "rollback_failed", "that the database is as before is not proved; the former database is kept"),
+    (
+        "rollback not proved",
+        dict(RUN, deploy=broken(), restore=UNPROVEN),
+        "rollback_failed",
+        "that the database is as before is not proved; the former database is kept",
+    ),
     (
         "rolled back, and the check of it failed",
         dict(RUN, deploy=broken(), restore=RESTORED, restore_verification=failed("CHECK_FAILED", "smoke 1")),
@@ -134,7 +172,12 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
     ),
     ("nothing is recorded", {}, "failed", "NOT KNOWN. The run ended without a result of any phase"),
     ("it ended before the deploy", dict(RUN, deploy={}, verification={}), "failed", "NOT KNOWN. The run ended without a result of the deploy"),
-    ("an unknown phase failed", {"expand": {"failed": True, "msg": "no"}}, "failed", "FAILED. The phase expand failed (no); the deploy was not started. Not rolled back"),
+    (
+        "an unknown phase failed",
+        {"expand": {"failed": True, "msg": "no"}},
+        "failed",
+        "FAILED. The phase expand failed (no); the deploy was not started. Not rolled back",
+    ),
 ]
 
 
@@ -145,16 +188,114 @@ def test_cases(phases: dict[str, t.Any], outcome: str, words: str) -> None:
     assert found["sentence"].startswith("staging1: ")
 
 
+SWAPPED = dict(
+    RESTORED, comparison="same_database", restored={}, restore_point={"id": "20261122T000000Z-abcdef", "path": "", "database": "x", "kind": "snapshot"}
+)
+REVERSED = {"changed": True, "name": "2026_reverse_b", "undone": ["b"]}
 ROLLBACKS: list[tuple[str, dict[str, t.Any], str, str]] = [
-    ("restored", {"restore": RESTORED}, "restored", "RESTORED. microcare is as in the restore point %s: 9 tables, 200,123 rows equal. The former database is kept as" % POINT["id"]),
+    (
+        "restored",
+        {"restore": RESTORED},
+        "restored",
+        "RESTORED. microcare is as in the restore point %s: 9 tables, 200,123 rows equal. The former database is kept as" % POINT["id"],
+    ),
     ("already so", {"restore": SAME}, "nothing_to_do", "nothing to do, microcare is already as in the restore point"),
-    ("not confirmed", {"restore": failed("CONFIRMATION_MISSING", "type it", loss=RESTORED["loss"])}, "refused", "the database was not touched. CONFIRMATION_MISSING"),
-    ("failed", {"restore": failed("RESTORE_FAILED", "pg_restore exit 1")}, "rollback_failed", "ROLLBACK FAILED. The restore failed (RESTORE_FAILED: pg_restore exit 1); it did not"),
+    (
+        "not confirmed",
+        {"restore": failed("CONFIRMATION_MISSING", "type it", loss=RESTORED["loss"])},
+        "refused",
+        "the database was not touched. CONFIRMATION_MISSING",
+    ),
+    (
+        "failed",
+        {"restore": failed("RESTORE_FAILED", "pg_restore exit 1")},
+        "rollback_failed",
+        "ROLLBACK FAILED. The restore failed (RESTORE_FAILED: pg_restore exit 1); it did not",
+    ),
     ("checked afterwards", {"restore": RESTORED, "verification": LOST}, "rollback_failed", "The database was restored, then verification failed (DATA_LOSS"),
     ("refused before", {"preflight": failed("WRONG_TARGET", "other"), "restore": {}}, "refused", "WRONG_TARGET"),
     ("never came to it", {"preflight": PREFLIGHT, "restore": {}}, "failed", "without a result of the restore"),
     ("resolved", {"resolve": {"changed": True}}, "done", "rollback ended without an error"),
+    (
+        "nothing to undo",
+        {"choice": {"route": "hold", "why": "b is not applied, so there is nothing to undo", "hold": ["b"]}},
+        "nothing_to_do",
+        'migration_hold": ["b"]',
+    ),
+    (
+        "by a snapshot",
+        {"restore": SWAPPED},
+        "restored",
+        "is as in the snapshot 20261122T000000Z-abcdef: it is that database itself. The former database is kept as",
+    ),
+    ("by a snapshot, again", {"restore": dict(SWAPPED, changed=False)}, "nothing_to_do", "nothing to do, microcare is already as in"),
+    ("a draft that was refused", {"choice": {"route": "reverse"}, "reverse": failed("SCHEMA_DRIFT", "live differs")}, "refused", "SCHEMA_DRIFT: live differs"),
+    (
+        "by a reverse migration",
+        {"choice": {"route": "reverse"}, "reverse": REVERSED, "backup": BACKUP, "deploy": DEPLOYED, "verification": VERIFIED},
+        "applied",
+        "REVERSED. b is undone by the reverse migration 2026_reverse_b, which must be committed to the project; applied in 6.2 s, nothing lost, restore point",
+    ),
+    (
+        "an unfinished migration that nothing proves",
+        {"resolve": failed("RECOVERY_UNPROVED", "b is half there")},
+        "refused",
+        "the database was not touched. RECOVERY_UNPROVED",
+    ),
+    ("a lost answer", {"resolve": failed("CONNECTION_LOST", "gone")}, "failed", "FAILED. The phase resolve failed"),
+    (
+        "an unfinished migration cleared",
+        {
+            "choice": {"route": "recover"},
+            "recovery": {"changed": False},
+            "resolve": {"changed": True, "migration": "b", "resolved_to": "rolled_back", "recovery": {"reason": "nothing of it is there."}},
+        },
+        "done",
+        "RECOVERED. b is recorded as rolled back (nothing of it is there). Next: mend what made it fail",
+    ),
 ]
+
+
+POINT_OF_DRILL: Result = {"id": POINT["id"], "kind": "dump", "path": POINT["path"], "age_seconds": 3600}
+DRILLED: Result = {
+    "changed": True, "restore_point": POINT_OF_DRILL, "drilled_at": "2026-11-22T03:00:00Z", "rto_seconds": 200.4, "restored": {"tables": 9, "rows": 200123},
+    "seconds": {"check": 10.0, "restore": 180.0, "analyze": 5.0, "verify": 5.4, "total": 200.4},
+}  # fmt: skip
+RETAINED: Result = {"changed": False, "kept": [{}], "would_drop": [{}, {}], "dropped": [], "freed_bytes": 9}
+OTHERS = [
+    ("a backup", "backup", {"backup": BACKUP}, "done", "staging1: restore point 20261122T163000Z-ab12cd"),
+    ("a backup that was there", "backup", {"backup": dict(BACKUP, changed=False)}, "done", "ab12cd, which is the present state still"),
+    ("what would go", "backup", {"backup": BACKUP, "retention": RETAINED}, "done", "ab12cd; 2 old ones would be dropped"),
+    ("what went", "backup", {"backup": BACKUP, "retention": dict(RETAINED, dropped=[{}], would_drop=[])}, "done", "ab12cd; 1 old one dropped"),
+    ("no backup", "backup", {"backup": failed("DISK_FULL", "it is full")}, "refused", "DISK_FULL: it is full"),
+    (
+        "retention failed", "backup", {"backup": BACKUP, "retention": failed("REMOVAL_FAILED", "stuck")}, "failed",
+        "FAILED. The phase retention failed (REMOVAL_FAILED: stuck). Restore point 20261122T163000Z-ab12cd.",
+    ),
+    ("a drill", "restore_drill", {"drill": DRILLED}, "done", "PROVED. The restore point 20261122T163000Z-ab12cd restores in 3 min 20 s: 9 tables, 200,123 rows equal"),
+    ("a proof of before", "restore_drill", {"drill": dict(DRILLED, changed=False)}, "done", "rows equal (proved at 2026-11-22T03:00:00Z)"),
+    ("a snapshot", "restore_drill", {"drill": dict(DRILLED, restore_point={"id": "s", "kind": "snapshot"})}, "done", "s restores in the time of a swap"),
+    (
+        "a drill that failed", "restore_drill", {"drill": failed("FINGERPRINT_MISMATCH", "it differs", restore_point=POINT_OF_DRILL)}, "failed",
+        "DRILL FAILED. The restore point 20261122T163000Z-ab12cd is not proved: FINGERPRINT_MISMATCH: it differs; the live database was not touched.",
+    ),
+    ("nothing to try out", "restore_drill", {"drill": failed("BACKUP_NOT_FOUND", "there is none")}, "failed", "DRILL FAILED. The restore point is not proved"),
+    ("a drill without a word", "restore_drill", {"drill": {}}, "failed", "NOT KNOWN"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("runbook", "phases", "outcome", "words"), [case[1:] for case in OTHERS], ids=[case[0] for case in OTHERS])
+def test_runbooks_that_leave_the_database_as_it_is(runbook: str, phases: dict[str, t.Any], outcome: str, words: str) -> None:
+    found = record(runbook=runbook, phases=phases)
+    assert (found["outcome"], words in found["sentence"]) == (outcome, True), found["sentence"]
+    assert "olled back" not in found["sentence"]
+
+
+def test_a_drill_in_the_table() -> None:
+    found = record(runbook="restore_drill", phases={"drill": DRILLED})
+    assert [phase["seconds"] for phase in found["phases"]] == [200.4], "the total is no phase of its own"
+    row = run_row("staging1", found)
+    assert (row["restore point"], row["rto"], row["note"], row["ok"]) == (POINT["id"], "3 min 20 s", "1 h 0 min old", True)
 
 
 @pytest.mark.parametrize(("phases", "outcome", "words"), [case[1:] for case in ROLLBACKS], ids=[case[0] for case in ROLLBACKS])
@@ -164,10 +305,20 @@ def test_rollback_runbook(phases: dict[str, t.Any], outcome: str, words: str) ->
 
 
 CHECKS: list[tuple[str, dict[str, t.Any], str, str]] = [
-    ("would apply", {"preflight": PREFLIGHT, "backup": {"changed": True, "restore_point": {"id": ""}}, "deploy": WOULD}, "checked", "2 migrations would be applied: %s" % NAMES[0]),
+    (
+        "would apply",
+        {"preflight": PREFLIGHT, "backup": {"changed": True, "restore_point": {"id": ""}}, "deploy": WOULD},
+        "checked",
+        "2 migrations would be applied: %s" % NAMES[0],
+    ),
     ("nothing", {"deploy": UP_TO_DATE}, "nothing_to_do", "(check mode) nothing to do, 2 migrations applied"),
     ("would refuse", {"deploy": failed("HISTORY_DIVERGED", "edited: a")}, "refused", "(check mode) REFUSED in the phase deploy"),
-    ("would restore", {"restore": dict(RESTORED, comparison="")}, "checked", "microcare would be set back to the restore point %s, 200,024 rows now and 200,123" % POINT["id"]),
+    (
+        "would restore",
+        {"restore": dict(RESTORED, comparison="")},
+        "checked",
+        "microcare would be set back to the restore point %s, 200,024 rows now and 200,123" % POINT["id"],
+    ),
     ("only looked", {"preflight": PREFLIGHT}, "checked", "no problem was found"),
 ]
 
@@ -182,10 +333,20 @@ def test_check_mode(phases: dict[str, t.Any], outcome: str, words: str) -> None:
     ("phases", "error", "outcome", "words"),
     [
         ({"preflight": PREFLIGHT}, {"msg": "assertion failed"}, "refused", "REFUSED, the database was not touched. assertion failed."),
-        (dict(RUN, verification={}), {"msg": "assertion failed", "phase": "verification"}, "failed", "The check after the deploy failed (assertion failed); 2 migr"),
+        (
+            dict(RUN, verification={}),
+            {"msg": "assertion failed", "phase": "verification"},
+            "failed",
+            "The check after the deploy failed (assertion failed); 2 migr",
+        ),
         (dict(RUN, deploy=broken(), restore={}), {"msg": "no psql", "phase": "restore"}, "rollback_failed", "The restore failed (no psql); whether the live"),
         (dict(RUN, deploy=broken(), restore={}), {"msg": "no psql"}, "failed", " Then: no psql."),
-        (dict(RUN, deploy=broken(), restore={}), broken(), "failed", "Next: go back to the restore point from before: rollback.yml (staging_migrate.yml does it by itself)."),
+        (
+            dict(RUN, deploy=broken(), restore={}),
+            broken(),
+            "failed",
+            "Next: go back to the restore point from before: rollback.yml (staging_migrate.yml does it by itself).",
+        ),
         (
             dict(RUN, verification=LOST_AND_NOT_FAILED, restore=RESTORED),
             {"msg": "DATA_LOSS: The table public.t is gone. Next: look at the findings in the report."},
@@ -275,7 +436,7 @@ def test_no_secret_and_no_row_comes_through() -> None:
         RUN,
         preflight=dict(PREFLIGHT, database_url=secret, login_password="S3cr", warnings=["cannot use %s" % secret, "password=S3cr x"], invocation={"p": "S3cr"}),
         verification=dict(VERIFIED, checks=[{"name": "smoke", "ok": True, "rows": [["S3cr"]]}], custom={"token": "S3cr", "rows": 3}),
-        deploy=broken(output="url: %s\nError: Key (name)=(S3cr) exists\ninvalid input value for enum \"Role\": \"S3cr\"" % secret),
+        deploy=broken(output='url: %s\nError: Key (name)=(S3cr) exists\ninvalid input value for enum "Role": "S3cr"' % secret),
     )
     whole = json.dumps(record(phases=phases, error={"msg": "could not connect to %s" % secret}))
     assert "S3cr" not in whole and "(URL left out)" in whole

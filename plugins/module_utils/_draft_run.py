@@ -1,0 +1,137 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""Work a draft out on a scratch database: run it in a transaction that is rolled back, and keep the order that worked.
+
+The server decides what has to come before what: a statement that fails is tried again
+after the others. Then the schema is read again and what is still missing is drafted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils import _draft_names
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._draft import draft
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import NOT_DRAFTED, Note, Step
+from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Model, read
+from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import split_name
+from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+
+#: One for the structure, one for comments and rights of what came back; the others are reserve.
+ROUNDS = 5
+_MISSING = frozenset(["42P01", "42703", "42704", "42883", "3F000"])
+_NO_CAST = frozenset(["42804", "42846"])
+
+
+@dataclasses.dataclass
+class Found:
+    """``statements``: (remark, statement) in the order that worked. ``stuck``: what could not be run, with the server's words."""
+
+    statements: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    notes: list[Note] = dataclasses.field(default_factory=list)
+    stuck: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    renamed: bool = False
+
+
+def read_model(target: Target, dbname: str) -> Model:
+    """The schema of a database of the target's server, without the ledger."""
+    with connection(dataclasses.replace(target, dbname=dbname), read_only=True) as conn:
+        return read(conn, (target.schema, TABLE))
+
+
+def empty(target: Target, dbname: str) -> None:
+    """Remove all rows of a scratch database: what migrations insert shall not stand in the way of trying a schema."""
+    with connection(dataclasses.replace(target, dbname=dbname), settings={"synchronous_commit": "off"}) as conn:
+        names = [name for name, facts in read(conn, (target.schema, TABLE)).tables.items() if facts["kind"] in ("r", "p")]
+        if names:
+            with sql_errors("empty the tables of %s" % dbname, target, default="REPLAY_FAILED"):
+                tables = sql.SQL(", ").join(sql.Identifier(*split_name(name)) for name in names)
+                execute(conn, sql.SQL("TRUNCATE {} CASCADE").format(tables))
+
+
+def work_out(target: Target, dbname: str, goal: Model, scripts: t.Mapping[str, str]) -> Found:
+    """The statements that take the scratch database to ``goal``; it is left as it was.
+
+    :param scripts: name -> text of the migrations that are undone, in the order in which they were applied.
+    """
+    found = Found()
+    renames = _draft_names.read_renames(list(scripts.values()), target.schema)
+    with connection(dataclasses.replace(target, dbname=dbname), settings={"synchronous_commit": "off"}) as conn:
+        execute(conn, "BEGIN")
+        try:
+            # As the engines run a script.
+            execute(conn, sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(target.schema)))
+            now = read(conn, (target.schema, TABLE))
+            found.notes += _draft_names.data_notes(scripts, goal, target.schema) + _draft_names.made_anew(renames, goal, now)
+            undo = _draft_names.Undo(renames, goal, now)
+            steps = [Step("table", (statement,)) for statement in undo.statements]
+            found.renamed = bool(steps)
+            _run(conn, steps, found)
+            for number in range(ROUNDS):
+                result = draft(goal, read(conn, (target.schema, TABLE)), undo.live)
+                found.notes += [note for note in result.notes if not number or (note.kind == NOT_DRAFTED and note not in found.notes)]
+                if not result.steps or not _run(conn, result.steps, found):
+                    break
+        finally:
+            if not conn.closed:
+                execute(conn, "ROLLBACK")
+    return found
+
+
+def _run(conn: t.Any, steps: t.Sequence[Step], found: Found) -> bool:
+    """Run the steps in an order that works; whether any did."""
+    before = len(found.statements)
+    # All that can be dropped goes first, or else something would be made upon what has to go.
+    left = _run_part(conn, [step for step in steps if step.first], found)
+    left = _run_part(conn, [step for step, _error in left] + [step for step in steps if not step.first], found)
+    found.stuck = [{"statement": "; ".join(step.statements), "error": _words(error)} for step, error in left]
+    return len(found.statements) > before
+
+
+def _run_part(conn: t.Any, steps: t.Sequence[Step], found: Found) -> list[tuple[Step, t.Any]]:
+    """What is left when no step works any more, with the last errors."""
+    waiting = list(steps)
+    while True:
+        left: list[tuple[Step, t.Any]] = []
+        for step in waiting:
+            statements, error = _attempt(conn, step)
+            if error is None:
+                found.statements += [(step.remark if not number else "", statement) for number, statement in enumerate(statements)]
+            elif not (step.dropping and error.pgcode in _MISSING):
+                left.append((step, error))
+        if len(left) == len(waiting):
+            return left
+        waiting = [step for step, _error in left]
+
+
+def _attempt(conn: t.Any, step: Step) -> tuple[tuple[str, ...], t.Any]:
+    for statements in (step.statements, *step.otherwise):
+        execute(conn, "SAVEPOINT pgops_step")
+        try:
+            for statement in statements:
+                execute(conn, statement)
+        except psycopg2.Error as error:
+            if conn.closed:
+                raise
+            execute(conn, "ROLLBACK TO SAVEPOINT pgops_step")
+            failed = error
+            if error.pgcode not in _NO_CAST:
+                break
+        else:
+            execute(conn, "RELEASE SAVEPOINT pgops_step")
+            return statements, None
+    return (), failed
+
+
+def _words(error: t.Any) -> str:
+    return "%s (SQLSTATE %s)" % (" ".join(str(error.diag.message_primary or error).split()), error.pgcode)
+
+
+__all__ = ("Found", "empty", "read_model", "work_out")

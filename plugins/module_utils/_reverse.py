@@ -1,0 +1,285 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""A reverse migration from end to end: replay before and after, draft, try, look at the data, write.
+
+The live database is only read. All that is run is run in scratch databases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils import (
+    _comparison,
+    _draft_data,
+    _draft_file,
+    _draft_prisma,
+    _draft_run,
+    _draft_text,
+    _fingerprint,
+)
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, row
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._folder import SCRIPT, MigrationFile, digest
+from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
+from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, on_database, replay
+from ansible_collections.pgops.migrations.plugins.module_utils._scratch import scratch_database
+from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
+from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import UNFINISHED
+
+Fingerprint = t.Dict[str, t.Any]
+CATALOG, PRISMA = "catalog", "prisma"
+_BY_HAND = ("owner ", "grants ", "comment ", "security label ", "default privileges ", "column order ")
+_NO_DATA = "Nothing: neither rows nor values are concerned."
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A draft and what became of it on the scratch database. ``differences``: what is not as before, the order of columns included."""
+
+    by: str
+    statements: list[tuple[str, str]] | str
+    differences: list[dict[str, t.Any]]
+    stuck: list[dict[str, str]]
+
+    @property
+    def proved(self) -> bool:
+        """Whether the schema is that of before. Where a column stands in its table cannot be restored, and is said instead."""
+        return not self.stuck and all(difference["object"].startswith("column order ") for difference in self.differences)
+
+
+def reverse(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """Draft, try and write a reverse migration.
+
+    :param params: the options of migration_reverse.
+    :returns: the module's result.
+    :raises MigrationError: ``UNKNOWN_MIGRATION``, ``UNFINISHED_MIGRATION``, ``HISTORY_DIVERGED``, ``REPLAY_FAILED``,
+        ``SCHEMA_DRIFT``, ``REVERSE_UNPROVED``, ``REVERSE_EXISTS``, ...
+    """
+    project, folder = project_of(params)
+    if target.pooled:
+        raise MigrationError("the URL says pgbouncer=true", code="POOLER")
+    # Said at once, and not after minutes of replaying.
+    _choose(survey(target, project, folder), params)
+    with run_lock(target, params["maintenance_db"], params["run_id"], params["lock_wait"]) as lock:
+        found = survey(target, project, folder)
+        history, undo = _choose(found, params)
+        files = files_of(found, history)
+        with contextlib.ExitStack() as stack:
+            with connection(target, read_only=True) as conn:
+                oid = (row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()") or (0,))[0]
+                settings = read_settings(conn, oid)
+
+            def scratch() -> str:
+                return stack.enter_context(scratch_database(target, lock, settings, run_id=params["run_id"]))
+
+            return _Work(target, params, found, files, undo, scratch).result(check_mode)
+
+
+def _choose(found: Survey, params: t.Mapping[str, t.Any]) -> tuple[list[str], list[str]]:
+    """The applied history, and the part of it that is undone, both oldest first."""
+    unfinished = found.report.named(UNFINISHED)
+    if unfinished:
+        raise MigrationError("%s is not finished" % unfinished[0], code="UNFINISHED_MIGRATION", **found.brief())
+    history = [verdict.name for verdict in applied_history(found)]
+    wanted = list(dict.fromkeys(params["undo"]))
+    unknown = [name for name in wanted if name not in history]
+    if unknown:
+        raise MigrationError("%s is not among the applied migrations" % ", ".join(unknown), code="UNKNOWN_MIGRATION", **found.brief())
+    if not wanted:
+        raise MigrationError("undo names no migration", code="REVERSE_EMPTY")
+    last = history[len(history) - len(wanted) :]
+    if set(last) != set(wanted):
+        raise MigrationError(
+            "only the newest applied migrations can be undone, and %s is newer than some of those named"
+            % next(name for name in reversed(history) if name not in wanted),
+            code="UNKNOWN_MIGRATION",
+            next_step="set undo to the newest ones, with none left out: %s" % ", ".join(history[min(map(history.index, wanted)) :]),
+            newest=history[min(map(history.index, wanted)) :],
+        )
+    return history, last
+
+
+class _Work:
+    def __init__(
+        self, target: Target, params: t.Mapping[str, t.Any], found: Survey, files: list[MigrationFile], undo: list[str], scratch: t.Callable[[], str]
+    ) -> None:
+        self.target, self.params, self.found, self.files, self.undo, self.scratch = target, params, found, files, undo, scratch
+        self.undone = files[len(files) - len(undo) :]
+        self.warnings: list[str] = []
+        self.trials: list[str] = []
+
+    def result(self, check_mode: bool) -> dict[str, t.Any]:
+        target, params = self.target, self.params
+        before_db, after_db = self.scratch(), self.scratch()
+        replay(target, before_db, self.files[: len(self.files) - len(self.undo)])
+        replay(target, after_db, self.files)
+        _draft_run.empty(target, after_db)
+        before, after, live = self._take(before_db), self._take(after_db), self._take(target.dbname)
+        drift = self._compared(after, live)
+        hard = [each for each in drift if not _soft(each)]
+        if hard and not params["allow_drift"]:
+            text = "%s differs in %d places from what its migrations make: %s" % (target.label(), len(hard), hard[0]["text"])
+            raise MigrationError(text, code="SCHEMA_DRIFT", drift=drift)
+        if len(hard) < len(drift):
+            self.warnings.append("%d rights, owners, comments or extensions are not those of the migrations, which a draft restores" % (len(drift) - len(hard)))
+        word = _draft_text.identity(self.undone, self._digest(after), self._digest(before))
+        goal = _draft_run.read_model(target, before_db)
+        worked = _draft_run.work_out(target, after_db, goal, {file.name: file.sql or "" for file in self.undone})
+        tried = self._best(worked, before, after_db)
+        notes = _draft_data.count(target, worked.notes)
+        name, existing = self._name(word)
+        text = existing if existing is not None else self._text(word, tried, notes)
+        result = self._result(name, text, tried, notes, drift)
+        result["changed"] = existing is None
+        if existing is not None:
+            return result
+        result["diff"] = {"before_header": name, "after_header": "%s/%s" % (name, SCRIPT), "before": "", "after": text}
+        if not check_mode:
+            if (not tried.proved or result["obstacles"]) and not params["accept_unproved"]:
+                del result["changed"]
+                facts = {key: value for key, value in result.items() if key != "warnings"}
+                raise MigrationError(_why_not(tried, result["obstacles"]), code="REVERSE_UNPROVED", **facts)
+            _draft_file.write(self.found.folder.path, name, text)
+        return result
+
+    def _best(self, worked: _draft_run.Found, before: Fingerprint, after_db: str) -> Tried:
+        """The draft to use: the CLI's where it is wanted, can be had and is proved; else the catalogue's."""
+        wanted = self.params["draft_by"]
+        if wanted == "auto" and worked.renamed:
+            self.trials.append("Prisma was not asked: something was renamed, and its draft would drop and add it, with the loss of its rows.")
+        elif wanted in ("auto", PRISMA):
+            try:
+                script = _draft_prisma.draft(self.target, self.scratch(), self.found.project, self.found.folder, self.files, self.files[: -len(self.undone)])
+                tried = self._try(PRISMA, script, [], before, self._copy_of_after())
+                if tried.proved or wanted == PRISMA:
+                    return tried
+                self.trials.append(
+                    "Prisma's draft does not restore the schema: %s" % (tried.stuck[0]["error"] if tried.stuck else tried.differences[0]["text"])
+                )
+            except MigrationError as error:
+                if wanted == PRISMA:
+                    raise
+                self.trials.append("Prisma's draft could not be had: %s." % error.msg.rstrip("."))
+        # The last use of the database, so it needs no copy.
+        return self._try(CATALOG, worked.statements, worked.stuck, before, after_db)
+
+    def _copy_of_after(self) -> str:
+        name = self.scratch()
+        replay(self.target, name, self.files)
+        _draft_run.empty(self.target, name)
+        return name
+
+    def _try(self, by: str, statements: list[tuple[str, str]] | str, stuck: list[dict[str, str]], before: Fingerprint, dbname: str) -> Tried:
+        """Apply the draft as it would be deployed, and compare with the schema of before."""
+        text = _draft_text.script("trial", [], [], statements)
+        try:
+            replay(self.target, dbname, [MigrationFile("reverse_trial", text)])
+        except MigrationError as error:
+            if error.code != "REPLAY_FAILED":
+                raise
+            stuck = stuck + [{"statement": "", "error": error.msg}]
+        return Tried(by, statements, self._compared(before, self._take(dbname)), stuck)
+
+    def _take(self, dbname: str) -> Fingerprint:
+        with connection(on_database(self.target, dbname), read_only=True) as conn:
+            return _fingerprint.take(conn, level="schema")
+
+    def _compared(self, before: Fingerprint, after: Fingerprint) -> list[dict[str, t.Any]]:
+        """The differences that are not the ledger's own; of objects by their definition, where the comparison has no sentence."""
+        found = [each for each in _comparison.compare(before, after) if not self._of_ledger(each["object"])]
+        old, new = before["schema"]["objects"], after["schema"]["objects"]
+        said = {each["object"] for each in found}
+        for key in sorted(set(old) | set(new)):
+            moved = key.startswith("column order ") and old.get(key) != new.get(key) and key in old and key in new
+            if moved and key not in said and not self._of_ledger(key):
+                found.append({"kind": "object_changed", "object": key, "before": old[key], "after": new[key], "text": "The %s changed." % key, "subjects": []})
+        return [{field: each[field] for field in ("kind", "object", "before", "after", "text")} for each in found]
+
+    @staticmethod
+    def _of_ledger(key: str) -> bool:
+        return (
+            any(name.rpartition(".")[2] == _comparison.LEDGER_TABLE for name in _comparison.names_in(key))
+            if " " in key
+            else key.endswith("._prisma_migrations")
+        )
+
+    def _digest(self, fingerprint: Fingerprint) -> str:
+        return digest("\n".join("%s\t%s" % pair for pair in sorted(fingerprint["schema"]["objects"].items()) if not self._of_ledger(pair[0])))
+
+    def _name(self, word: str) -> tuple[str, str | None]:
+        """The name of the folder, and its text where it was written before."""
+        pending = [file for file in self.found.folder.migrations if file.name in self.found.report.pending]
+        for file in pending[-1:]:
+            if _draft_text.is_reverse(file.sql, word) and self.params["name"] in (None, "", file.name):
+                return file.name, file.sql
+        if pending:
+            names = ", ".join(file.name for file in pending)
+            self.warnings.append("%s would be deployed before the reverse migration, which was tried without it: hold it back (hold)" % names)
+        existing = self.found.folder.names
+        name = self.params["name"] or _draft_text.default_name(self.undo, existing, datetime.datetime.now(datetime.timezone.utc))
+        if name in existing or os.path.lexists(os.path.join(self.found.folder.path, name)):
+            raise MigrationError("the migration %s exists already" % name, code="REVERSE_EXISTS")
+        _draft_text.demand_last(name, existing)
+        return name, None
+
+    def _text(self, word: str, tried: Tried, notes: t.Sequence[_draft_data.Counted]) -> str:
+        about = ["Undoes %s." % ", ".join(reversed(self.undo))]
+        if tried.proved:
+            about.append("Tried on a scratch database where all migrations had been applied: the schema was that of before, object by object.")
+            moved = [each["object"][len("column order ") :] for each in tried.differences]
+            about += ["Not restored is the order of the columns of %s: what comes back stands last." % ", ".join(moved)] if moved else []
+        else:
+            about.append("NOT PROVED. Tried on a scratch database where all migrations had been applied; the schema was not that of before:")
+            about += [each["text"] for each in tried.differences] + ["Cannot be run: %s %s." % (each["error"], each["statement"]) for each in tried.stuck]
+        if any(note.blocks for note in notes):
+            about.append("FAILS on the data that is there, unless it is changed first; see below.")
+        return _draft_text.script(word, about, [note.text() for note in notes] or [_NO_DATA], tried.statements)
+
+    def _result(self, name: str, text: str, tried: Tried, notes: t.Sequence[_draft_data.Counted], drift: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+        obstacles = [note.as_dict() for note in notes if note.blocks]
+        return {
+            "name": name,
+            "path": os.path.join(self.found.folder.path, name, SCRIPT),
+            "sql": text,
+            "undone": list(reversed(self.undo)),
+            "drafted_by": tried.by,
+            "trials": self.trials,
+            "proved": tried.proved,
+            "differences": tried.differences,
+            "stuck": tried.stuck,
+            "obstacles": obstacles,
+            "notes": [note.as_dict() for note in notes],
+            "drift": drift,
+            "warnings": self.warnings
+            + list(self.found.project.warnings)
+            + ([] if tried.proved else ["the draft does not bring back exactly the schema of before"]),
+        }
+
+
+def _soft(difference: t.Mapping[str, t.Any]) -> bool:
+    """Whether it is something that is commonly set by hand, and that no statement of a draft depends on."""
+    key = difference["object"]
+    return key.startswith(_BY_HAND) or (key.startswith("extension ") and difference["before"] is None)
+
+
+def _why_not(tried: Tried, obstacles: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+    if tried.stuck:
+        return "a statement of the draft cannot be run: %s" % tried.stuck[0]["error"]
+    if not tried.proved:
+        first = next(each for each in tried.differences if not each["object"].startswith("column order "))
+        return "the draft does not bring back the schema of before: %s" % first["text"]
+    return "the draft would fail on the data that is there now: %s" % obstacles[0]["text"]
+
+
+__all__ = ("reverse",)

@@ -1,0 +1,100 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""Read what the choice of the way back depends on: ledger, folder, restore points. Reads only."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._ledger import Facts
+from ansible_collections.pgops.migrations.plugins.module_utils._points import list_points
+from ansible_collections.pgops.migrations.plugins.module_utils._rollback import HOLD, RECOVER, Choice, Point, choose
+from ansible_collections.pgops.migrations.plugins.module_utils._survey import project_of, survey
+from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import APPLIED
+
+_SAYS = {
+    "restore_point": "back to the restore point %(id)s, which undoes %(undo)s",
+    "snapshot": "back to the snapshot %(id)s by a swap, which undoes %(undo)s",
+    "reverse": "forward by a reverse migration, which undoes %(undo)s",
+    "recover": "recover from the unfinished migration %(undo)s",
+    "hold": "nothing to undo",
+}
+
+
+def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The choice and the state that it was made from.
+
+    :param params: the options of rollback_info.
+    :raises MigrationError: ``DATABASE_MISSING``, and what ``_rollback.choose`` raises.
+    """
+    project, folder = project_of(params)
+    found = survey(target, project, folder)
+    if not found.facts.database_exists:
+        raise MigrationError("the database %s does not exist" % target.dbname, code="DATABASE_MISSING")
+    applied = applied_in_order(found.facts, found.report.named(APPLIED))
+    entries = list_points(target, params["backup_dir"], maintenance_db=params["maintenance_db"])["restore_points"]
+    points = [point for point in map(as_point, entries) if point is not None]
+    choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto")
+    point = choice.point
+    return dict(
+        choice.as_dict(),
+        changed=False,
+        sentence=sentence(choice),
+        restore_point_path=point.place if point and point.kind == "dump" else "",
+        from_database=point.place if point and point.kind == "snapshot" else "",
+        confirmation=confirmation(target.dbname, choice, entries),
+        status=found.report.status,
+        pending=list(found.report.pending),
+        applied=applied,
+        warnings=list(project.warnings),
+    )
+
+
+def confirmation(dbname: str, choice: Choice, entries: t.Sequence[t.Mapping[str, t.Any]]) -> str:
+    """What the operator types to have it done: the database, and the run that took the restore point or the migration. Empty for nothing to do."""
+    point = choice.point
+    if point is not None:
+        runs = [entry["run_id"] for entry in entries if (entry["kind"], entry["id"]) == (point.kind, point.id)]
+        return "%s %s" % (dbname, next(iter(runs), "") or point.id)
+    if choice.route == HOLD or not choice.undo:
+        return ""
+    return "%s %s" % (dbname, choice.undo[0] if choice.route == RECOVER else choice.undo[-1])
+
+
+def applied_in_order(facts: Facts, names: t.Sequence[str]) -> list[str]:
+    """The applied migrations in the order in which they were; of a name that was applied twice the newest time counts."""
+    last = {row.migration_name: number for number, row in enumerate(facts.rows) if row.finished_at and not row.rolled_back_at}
+    return sorted((name for name in names if name in last), key=lambda name: last[name])
+
+
+def as_point(entry: t.Mapping[str, t.Any]) -> Point | None:
+    """An entry of database_backup_info as the choice needs it; None for what no rollback of ours can use."""
+    if entry["kind"] not in ("dump", "snapshot"):
+        return None
+    applied = (entry.get("ledger") or {}).get("applied")
+    return Point(
+        kind=entry["kind"],
+        id=entry["id"],
+        sequence=int(entry.get("sequence") or 0),
+        place=str(entry.get("path") or "") if entry["kind"] == "dump" else str(entry.get("name") or ""),
+        usable=bool(entry["usable"]),
+        reason=str(entry.get("reason") or ""),
+        # Without a ledger nothing was applied.
+        applied=tuple(applied or ()) if entry["usable"] else None,
+    )
+
+
+def sentence(choice: Choice) -> str:
+    """The way back in one line."""
+    says = _SAYS[choice.route] % {"id": choice.point.id if choice.point else "", "undo": ", ".join(choice.undo) or "no migration"}
+    text = "%s: %s" % (says, choice.why)
+    return text + ("; to leave it pending, hold %s" % ", ".join(choice.hold) if choice.route == HOLD and choice.hold else "")
+
+
+__all__ = ("applied_in_order", "as_point", "confirmation", "sentence", "way_back")

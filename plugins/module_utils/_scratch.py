@@ -1,0 +1,106 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""Databases that are made for one purpose and dropped again: known by their comment, never by their name alone."""
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id, now
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, rows, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker, read_marker
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._manifest import derived_name
+from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+
+#: A staging database becomes live by a swap; a scratch database never does.
+STAGING, SCRATCH = "staging", "scratch"
+#: What this process has made and not dropped yet; all else of its kind was left by a run that was killed.
+_MINE: set[str] = set()
+_MARKED = """
+SELECT oid::bigint, datname, shobj_description(oid, 'pg_database') FROM pg_database
+ WHERE shobj_description(oid, 'pg_database') LIKE 'pgops.migrations {%'
+"""
+
+
+def create(conn: t.Any, target: Target, name: str, like: t.Mapping[str, t.Any], kind: str = SCRATCH, **facts: t.Any) -> tuple[int, str]:
+    """Make an empty database that nobody else may enter; its OID and its comment.
+
+    :param conn: an autocommit connection to another database of the server.
+    :param like: properties of the live database, see ``_dbsettings.read_settings``.
+    :param facts: what the comment shall say besides kind and database.
+    """
+    comment = marker(kind, database=target.dbname, at=now(), **facts)
+    database = sql.Identifier(name)
+    with sql_errors("make the database %s" % name, target, default="RESTORE_FAILED"):
+        execute(conn, create_statement(name, like))
+        execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(comment)))
+        execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
+        found = row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+    return int(found[0]) if found else 0, comment
+
+
+def drop_left(conn: t.Any, target: Target, kind: str) -> list[str]:
+    """Drop the databases of this kind that this run or an earlier one made for the target; their names.
+
+    The caller holds the lock under which such databases are made.
+    """
+    dropped = []
+    for _oid, name, comment in rows(conn, _MARKED):
+        found = read_marker(comment)
+        if not found or found["kind"] != kind or found.get("database") != target.dbname or name == target.dbname or name in _MINE:
+            continue
+        drop(conn, target, name)
+        dropped.append(name)
+    return dropped
+
+
+def drop(conn: t.Any, target: Target, name: str) -> None:
+    """Drop a database of ours and end whoever is in it."""
+    with sql_errors("drop the database %s" % name, target, default="RESTORE_FAILED"):
+        execute(conn, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.contextmanager
+def scratch_database(target: Target, lock: t.Any, live_settings: t.Mapping[str, t.Any], word: str = SCRATCH, run_id: str = "") -> t.Iterator[str]:
+    """The name of an empty database beside the target's, dropped at the end of the block.
+
+    :param lock: the connection that ``_lock.run_lock`` yields.
+    :param live_settings: see :func:`create`.
+    :param word: kind and part of the name. Left-over databases of the same kind are dropped first, so whoever
+        makes some of a kind holds one lock for all of them.
+    """
+    drop_left(lock, target, word)
+    name = derived_name(target.dbname, word, new_id())
+    _MINE.add(name)
+    try:
+        create(lock, target, name, live_settings, word, run_id=run_id)
+        yield name
+    finally:
+        # What cannot be dropped now carries its marker, and the next run drops it.
+        with contextlib.suppress(MigrationError, psycopg2.Error):
+            drop(lock, target, name)
+        _MINE.discard(name)
+
+
+def create_statement(name: str, live: t.Mapping[str, t.Any]) -> t.Any:
+    """CREATE DATABASE with the owner, encoding, locale and tablespace of another one; see _dbsettings.read_settings."""
+    parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
+    parts.append(sql.SQL("OWNER {}").format(sql.Identifier(live["owner"])))
+    # Naming the default one needs a right that using it does not.
+    if live["tablespace"] != "pg_default":
+        parts.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(live["tablespace"])))
+    provider = live["locale_provider"]
+    options = [("ENCODING", live["encoding"]), ("LC_COLLATE", live["collate"]), ("LC_CTYPE", live["ctype"])]
+    if provider != "libc":
+        options += [("LOCALE_PROVIDER", provider), ("ICU_LOCALE" if provider == "icu" else "BUILTIN_LOCALE", live["locale"]), ("ICU_RULES", live["icu_rules"])]
+    parts += [sql.SQL(words + " {}").format(sql.Literal(value)) for words, value in options if value is not None]
+    return sql.SQL(" ").join(parts)
+
+
+__all__ = ("SCRATCH", "STAGING", "create", "create_statement", "drop", "drop_left", "scratch_database")

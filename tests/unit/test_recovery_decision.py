@@ -1,0 +1,274 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the schema tells of an unfinished migration: tables of scripts, and every point of generated ones."""
+
+from __future__ import annotations
+
+import itertools
+import typing as t
+
+import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils import _effects
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, decide
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_scripts import remaining
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Replay
+from ansible_collections.pgops.migrations.plugins.module_utils._resolve import plan_rows
+from support.ledgers import rows
+
+CLEAN, PARTIAL, UNRECORDED, UNKNOWN = "failed_clean", "failed_partial", "committed_unrecorded", "unknown"
+#: The shorthand of the tables: a statement, and the object that it makes (+), drops (-) or leaves alone.
+STATEMENTS = {
+    "a": ("CREATE TABLE a ()", {"table public.a": "table"}),
+    "b": ("CREATE TABLE b ()", {"table public.b": "table"}),
+    "c": ("ALTER TABLE u ADD COLUMN c int", {"column public.u.c": "integer"}),
+    "-a": ("DROP TABLE a", {"table public.a": None}),
+    "i": ("CREATE INDEX CONCURRENTLY i ON u (c)", {"index public.i on public.u": "btree"}),
+    "u": ("UPDATE u SET c = 1", {}),
+    "v": ("DELETE FROM u", {}),
+    "do": ("DO $$ BEGIN PERFORM 1; END $$", {}),
+    "do+b": ("DO $$ BEGIN EXECUTE 'CREATE TABLE b ()'; END $$", {"table public.b": "table"}),
+    "seq": ("SELECT setval('s', 1)", {}),
+    "set": ("SET search_path = x", {}),
+    "0": ("SELECT 1/0", {}),
+    "a?": ("CREATE TABLE IF NOT EXISTS a ()", {"table public.a": "table"}),
+    "old?": ("CREATE TABLE IF NOT EXISTS old ()", {}),
+    "same": ("ALTER TABLE u ALTER COLUMN id TYPE int USING id + 1", {}),
+    "grant": ("GRANT SELECT ON u TO app", {"grants table public.u": "app=r"}),
+    "(": ("BEGIN", {}),
+    ")": ("COMMIT", {}),
+}
+BEFORE = {"table public.u": "table", "column public.u.id": "integer", "table public.old": "table"}
+
+
+def replay_of(words: str, fails_at: int | None = None, error: tuple[str, str] = ("42703", "no")) -> Replay:
+    """``fails_at``: the step (from 1) that does not work in the scratch database."""
+    steps = _effects.steps_of(";\n".join(STATEMENTS[word][0] for word in words.split()))
+    effects = iter([STATEMENTS[word][1] for word in words.split()])
+    changes: list[dict[str, str | None]] = []
+    now: dict[str, str | None] = {}
+    for step in steps:
+        for _statement in step.statements:
+            now = {**now, **next(effects)}
+        changes.append({key: value for key, value in now.items() if value != BEFORE.get(key)})
+    if fails_at:
+        return Replay(steps, BEFORE, tuple(changes[: fails_at - 1]), error)
+    return Replay(steps, BEFORE, tuple(changes))
+
+
+def live_of(words: str, **more: str) -> dict[str, str]:
+    """The live schema after these statements."""
+    found: dict[str, str | None] = {**BEFORE}
+    for word in words.split():
+        found.update(STATEMENTS[word][1])
+    return {key: value for key, value in {**found, **more}.items() if value is not None}
+
+
+REFUSED = "Database error code: 23505\n\nDatabase error:\nERROR: duplicate key"
+#: script, what of it is live, recorded error, state.
+CASES: list[tuple[str, str, str | None, str]] = [
+    # killed client: no error recorded
+    ("a b", "", None, CLEAN), ("a b", "a", None, PARTIAL), ("a b", "a b", None, UNRECORDED), ("a", "a", None, UNRECORDED), ("a", "", None, CLEAN),
+    # data and schema in both orders
+    ("a u", "", None, CLEAN), ("a u", "a", None, UNKNOWN), ("u a", "", None, UNKNOWN), ("u a", "a", None, UNRECORDED), ("u", "", None, UNKNOWN),
+    ("a u b", "a", None, PARTIAL), ("a u b", "a b", None, UNRECORDED), ("u a v b", "a", None, PARTIAL), ("u a v", "a", None, UNKNOWN),
+    # the same with the server's refusal recorded: the end is ruled out
+    ("a u", "a", REFUSED, PARTIAL), ("a u", "", REFUSED, CLEAN), ("u", "", REFUSED, CLEAN), ("u a", "", REFUSED, UNKNOWN), ("u v", "", REFUSED, UNKNOWN),
+    ("a b", "a b", REFUSED, UNKNOWN), ("a 0", "a", REFUSED, PARTIAL), ("0", "", REFUSED, CLEAN), ("( a ) 0", "a", REFUSED, PARTIAL),
+    # a connection that broke says nothing of the script
+    ("u", "", "Connection terminated unexpectedly", UNKNOWN), ("a u", "a", "ERROR: terminating connection due to administrator command", UNKNOWN),
+    # an error in words that are not known
+    ("a 0", "a", "FEHLER: irgendwas", UNKNOWN), ("a b", "a b", "FEHLER: irgendwas", UNRECORDED), ("a", "", "FEHLER: irgendwas", CLEAN),
+    # a sequence that was set stays set
+    ("a seq b", "", None, UNKNOWN), ("a seq b", "a", None, PARTIAL), ("a seq b", "a b", None, UNRECORDED), ("seq", "", REFUSED, UNKNOWN),
+    # what leaves nothing
+    ("set a", "", None, CLEAN), ("a set", "a", None, UNRECORDED), ("0", "", None, CLEAN), ("set u set", "", None, UNKNOWN),
+    # transactions of the script's own
+    ("( a u )", "", None, CLEAN), ("( a u )", "a", None, UNRECORDED), ("( a u ) b", "a", None, PARTIAL), ("( u ) a", "", None, UNKNOWN),
+    # code may do anything, or nothing on other data
+    ("do a", "", None, UNKNOWN), ("do a", "a", None, UNRECORDED), ("a do", "a", None, UNKNOWN), ("a do b", "a", None, PARTIAL),
+    ("do+b", "", None, UNKNOWN), ("do+b", "b", None, UNRECORDED), ("c do+b", "c", None, UNKNOWN), ("c do+b a", "c a", None, UNKNOWN),
+    # helper tables that come and go
+    ("a u -a", "", None, UNKNOWN), ("a u -a", "a", None, PARTIAL), ("a u -a", "", REFUSED, CLEAN),
+    # statements that may find their work done
+    ("a?", "a", None, UNRECORDED), ("old? a", "", None, CLEAN), ("a old?", "a", None, UNRECORDED),
+    # rows changed by a statement whose type stays the same
+    ("same", "", None, UNKNOWN), ("same a", "", None, UNKNOWN), ("a same", "a", None, UNKNOWN),
+    # not the beginning of the script
+    ("a b", "b", None, UNKNOWN),
+    # rights count where the script gives them
+    ("a grant", "a", None, PARTIAL), ("a grant", "a grant", None, UNRECORDED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "live", "logs", "state"), CASES, ids=["%s | %s | %s" % (a, b or "nothing", "refused" if c else "") for a, b, c, _ in CASES])
+def test_the_schema_tells(script: str, live: str, logs: str | None, state: str) -> None:
+    found = decide(replay_of(script), live_of(live), Attempt(logs))
+    assert found.state == state, found
+
+
+#: script, step that fails in the scratch database, live, recorded error, state.
+FAILS = [
+    ("a b c", 2, "", None, CLEAN), ("a b c", 2, "a", None, UNKNOWN), ("a b", 2, "a", REFUSED, PARTIAL), ("a b c", 2, "a", REFUSED, PARTIAL),
+    ("a b", 1, "", REFUSED, UNKNOWN), ("a", 1, "", REFUSED, CLEAN), ("a", 1, "", None, UNKNOWN),
+    # the same words as in the scratch database: the same step
+    ("a b c", 1, "", "Database error code: 42703\nERROR: no", CLEAN), ("a b c", 2, "a", "Database error code: 42703\nERROR: no", PARTIAL),
+    # a later step may take back what shows
+    ("a u -a", 2, "", None, UNKNOWN), ("a u -a", 2, "a", None, UNKNOWN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "at", "live", "logs", "state"), FAILS)
+def test_a_script_that_fails_in_the_scratch_database(script: str, at: int, live: str, logs: str | None, state: str) -> None:
+    found = decide(replay_of(script, at), live_of(live), Attempt(logs))
+    assert found.state == state, found
+
+
+@pytest.mark.parametrize(
+    ("script", "live", "done", "state"),
+    [
+        ("u", "", True, UNRECORDED), ("u", "", False, CLEAN), ("u v", "", True, UNRECORDED), ("u v", "", False, UNKNOWN), ("u a", "", True, PARTIAL),
+        ("u a", "", False, CLEAN), ("a u", "a", True, UNRECORDED), ("a u", "a", False, PARTIAL), ("a", "a", False, UNRECORDED), ("u a", "a", False, UNKNOWN),
+    ],
+)  # fmt: skip
+def test_the_operators_query_decides_the_data_part(script: str, live: str, done: bool, state: str) -> None:
+    assert decide(replay_of(script), live_of(live), Attempt(assertion=done)).state == state
+
+
+def test_surroundings() -> None:
+    drift = {"table public.x": "table", "column public.u.extra": "text", "column order public.u": "id, extra"}
+    found = decide(replay_of("a b"), live_of("a b", **drift), Attempt())
+    assert found.state == UNRECORDED and set(found.drift) == set(drift) - {"column order public.u"}
+    # Drift where the script looks before it acts: what it did there is not known.
+    gone = {key: value for key, value in live_of("a").items() if key != "table public.old"}
+    assert decide(replay_of("a old?"), gone, Attempt()).state == UNKNOWN
+    # An earlier run may have left what is there; its data may be another's.
+    assert decide(replay_of("a"), live_of("a"), Attempt(REFUSED, earlier=True)).state == UNRECORDED
+    assert decide(replay_of("u a"), live_of("a"), Attempt(earlier=True)).state == UNKNOWN
+    # Another unfinished migration that names the same object, or that nobody can read.
+    assert decide(replay_of("a"), live_of("a"), Attempt(others={"z": "DROP TABLE a"})).state == UNKNOWN
+    assert decide(replay_of("a"), live_of("a"), Attempt(others={"z": "DROP TABLE other"})).state == UNRECORDED
+    assert decide(replay_of("a"), live_of("a"), Attempt(others={"z": None})).state == UNKNOWN
+    # Rights of the live server's own do not count where the script gives none.
+    assert decide(replay_of("a"), live_of("a", **{"grants table public.a": "app=r", "owner table public.a": "other"}), Attempt()).state == UNRECORDED
+
+
+def test_the_same_names_in_another_schema() -> None:
+    """The engine's search path was another one than the replay's: nothing is clean then."""
+    for key in ('table "Other".a', "table other.a"):
+        assert decide(replay_of("a b"), live_of("", **{key: "table"}), Attempt()).state == UNKNOWN
+    assert decide(replay_of("c i"), live_of("", **{"index o.i on o.u": "btree"}), Attempt()).state == UNKNOWN
+    assert decide(replay_of("a b"), live_of("", **{"table other.z": "table"}), Attempt()).state == CLEAN
+
+
+def test_an_invalid_index_is_a_part() -> None:
+    found = decide(replay_of("c i"), live_of("c", **{"index public.i on public.u": "btree, INVALID"}), Attempt(invalid=frozenset(["public.i"])))
+    assert (found.state, found.remnants, found.points) == (PARTIAL, ("index public.i on public.u",), (1,))
+    assert remaining(replay_of("c i"), found) == ("CREATE INDEX CONCURRENTLY i ON u (c)",)
+    # One that was invalid before is not this migration's.
+    other = {"index public.z on public.u": "btree, INVALID"}
+    assert decide(replay_of("c i"), live_of("", **other), Attempt(invalid=frozenset(["public.z"]))).state == CLEAN
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_never_a_false_clean_or_committed(length: int) -> None:
+    """Every script of these statements, stopped at every point, by every engine: right or unknown."""
+    kinds = ["a", "b", "c", "u", "do", "set", "old?", "same", "0"]
+    told = 0
+    for words in itertools.permutations(kinds, length):
+        count = len(words)
+        for point in range(count + 1):
+            for logs in (None, REFUSED) if point < count else (None,):
+                found = decide(replay_of(" ".join(words)), live_of(" ".join(words[:point])), Attempt(logs))
+                lasting = [number for number, word in enumerate(words, 1) if word not in ("set", "0", "old?")]
+                allowed = {UNKNOWN}
+                allowed |= {CLEAN} if not any(number <= point for number in lasting) else set()
+                allowed |= {UNRECORDED} if logs is None and not any(number > point for number in lasting) else set()
+                done = any(number <= point for number in lasting)
+                allowed |= {PARTIAL} if done and (logs or any(number > point for number in lasting)) else set()
+                assert found.state in allowed, (words, point, logs, found)
+                assert point in found.points
+                told += found.state != UNKNOWN
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("CREATE TABLE a (id int)", "schema"), ("create unlogged table a ()", "schema"), ("CREATE TABLE a AS SELECT 1", "data"), ("CREATE TEMP TABLE a ()", "data"),
+        ("CREATE UNIQUE INDEX CONCURRENTLY i ON a (b)", "schema"), ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "schema"),
+        ("CREATE MATERIALIZED VIEW m AS SELECT 1", "data"), ("CREATE VIEW v AS SELECT 1", "schema"), ("ALTER TYPE mood ADD VALUE 'x'", "schema"),
+        ("INSERT INTO a VALUES (1)", "data"), ("WITH x AS (DELETE FROM a RETURNING 1) SELECT 1", "data"), ("COPY a FROM STDIN", "data"), ("TRUNCATE a", "data"),
+        ("SELECT 1", "none"), ("SELECT pg_sleep(1)", "none"), ("SELECT set_config('a', 'b', false)", "none"), ("SELECT f()", "dynamic"), ("SELECT * FROM a", "dynamic"),
+        ("SELECT setval('s', 1)", "dynamic"), ("SELECT 1 INTO t", "dynamic"), ('SELECT "f"()', "dynamic"), ("SELECT pg_catalog.lo_unlink(1)", "dynamic"),
+        ("DO $$ BEGIN END $$", "dynamic"), ("CALL p()", "dynamic"), ("EXECUTE x", "dynamic"), ("SET LOCAL a = 1", "none"), ("COMMENT ON TABLE a IS 'x'", "schema"),
+        ("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC", "schema"), ("REFRESH MATERIALIZED VIEW m", "data"), ("something new", "dynamic"),
+    ],
+)  # fmt: skip
+def test_effect(statement: str, kind: str) -> None:
+    assert _effects.effect(statement) == kind
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ("CREATE ROLE app", True), ("DO $$ BEGIN CREATE USER x; END $$", True), ("ALTER /* x */ DATABASE d SET a = 1", True), ("GRANT admin TO app", True),
+        ("DROP OWNED BY app", True), ("COPY a TO PROGRAM 'x'", True), ("COPY a FROM '/tmp/x'", True), ("SELECT dblink_exec('', 'x')", True),
+        ("GRANT CONNECT ON DATABASE d TO app", True), ("NOTIFY x", True), ("UPDATE _prisma_migrations SET logs = ''", True),
+        ("GRANT SELECT ON a TO app", False), ('CREATE TABLE "user" (role text, "database" text); ALTER TABLE "user" ADD x int', False),
+        ("COPY a FROM STDIN", False), ("-- grant admin to app\nSELECT 1", False), ("ALTER TABLE a OWNER TO app", False), ("DO $$ BEGIN EXECUTE 'GRANT admin TO app'; END $$", True),
+    ],
+)  # fmt: skip
+def test_outside(script: str, found: bool) -> None:
+    assert bool(_effects.outside(script)) == found, _effects.outside(script)
+
+
+@pytest.mark.parametrize(
+    ("script", "open_end", "hidden"),
+    [
+        ("BEGIN; SELECT 1", True, False), ("BEGIN; SELECT 1; COMMIT", False, False), ("COMMIT AND CHAIN", True, False), ("BEGIN; ROLLBACK", True, True),
+        ("CALL p()", False, True), ("DO $$ BEGIN CALL p(); END $$", False, True), ("REINDEX TABLE CONCURRENTLY a", False, True), ("REINDEX TABLE a", False, False), ("SET LOCAL search_path = x", False, True), ("BEGIN; SET LOCAL a = 1; COMMIT", False, False),
+        ("SELECT set_config('search_path', 'x', true)", False, True), ("SELECT pg_catalog.set_config('search_path', '', false)", False, False), ("DO $$ BEGIN COMMIT; END $$", False, True), ("ALTER TABLE p DETACH PARTITION q CONCURRENTLY", False, True),
+    ],
+)  # fmt: skip
+def test_scripts_that_do_not_commit_in_order(script: str, open_end: bool, hidden: bool) -> None:
+    assert _effects.leaves_open(script) == open_end
+    assert bool(_effects.hides_its_end(script, script.split("; "))) == hidden
+
+
+@pytest.mark.parametrize(
+    ("by_ids", "schema", "state"),
+    [
+        (CLEAN, ("a b", ""), CLEAN), (CLEAN, ("a b", "a"), UNKNOWN), (UNKNOWN, ("a b", "a"), PARTIAL), (PARTIAL, ("a b", ""), UNKNOWN),
+        (UNRECORDED, ("u", ""), UNRECORDED), (CLEAN, ("u", ""), CLEAN), (PARTIAL, ("u", ""), UNKNOWN), (PARTIAL, ("u v", ""), PARTIAL),
+        (UNRECORDED, ("a b", ""), UNKNOWN), (CLEAN, ("a b", "b"), UNKNOWN), ("running", ("a", "a"), "running"), (UNKNOWN, ("u", ""), UNKNOWN),
+    ],
+)  # fmt: skip
+def test_both_kinds_of_evidence_must_agree(by_ids: str, schema: tuple[str, str], state: str) -> None:
+    finding = decide(replay_of(schema[0]), live_of(schema[1]), Attempt())
+    assert combine((by_ids, "why"), finding)[0] == state
+    assert combine((by_ids, "why"), None, "no replay")[0] == by_ids
+    assert combine((by_ids, "why"), finding, edited=True)[0] == (by_ids if by_ids in ("running", UNRECORDED) else UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("described", "wanted", "said"),
+    [
+        (["x failed"], "rolled_back", True), (["x unfinished"], "applied", True), (["x rolled"], "rolled_back", False), (["x rolled"], "applied", True),
+        (["x done"], "applied", False), (["x done"], "rolled_back", "P3012"), (["x done+rolled"], "applied", "P3008"), (["x done", "x failed"], "applied", "P3008"),
+        (["x done", "x failed"], "rolled_back", True), (["x done", "x rolled"], "rolled_back", False), ([], "rolled_back", "P3011"), ([], "applied", True),
+        (["x marked"], "applied", False), (["x failed", "x unfinished"], "rolled_back", True),
+    ],
+)  # fmt: skip
+def test_what_the_cli_would_write_or_refuse(described: list[str], wanted: str, said: t.Any) -> None:
+    """Each line was seen with the real CLI; see test_resolve.py for the rows that it writes."""
+    file = MigrationFile("x", "SELECT 1")
+    if isinstance(said, str):
+        with pytest.raises(MigrationError) as caught:
+            plan_rows("x", wanted, rows(*described), file)
+        assert caught.value.facts["prisma_code"] == said
+    else:
+        assert plan_rows("x", wanted, rows(*described), file) is said

@@ -1,0 +1,92 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._rollback import Point, choose
+from support.ledgers import folder, report
+
+ABC = folder("a", "b", "c")
+
+
+def dump(sequence: int, *applied: str, usable: bool = True, kind: str = "dump") -> Point:
+    return Point(kind, "p%d" % sequence, sequence, "/p/%d" % sequence, usable, "" if usable else "damaged", tuple(applied))
+
+
+def snapshot(sequence: int, *applied: str) -> Point:
+    return dump(sequence, *applied, kind="snapshot")
+
+
+ALL = ("a done", "b done", "c done")
+
+
+@pytest.mark.parametrize(
+    ("described", "points", "options", "route", "undo", "point"),
+    [
+        # Scenario 1: not applied.
+        (("a done",), [], {"undo": ["b"]}, "hold", [], None),
+        (("a done",), [dump(1, "a")], {}, "hold", [], None),
+        (("a done",), [], {"route": "hold"}, "hold", [], None),
+        # Scenario 2: applied.
+        (ALL, [dump(1, "a", "b")], {}, "restore_point", ["c"], "p1"),
+        (ALL, [dump(1, "a"), dump(2, "a", "b")], {}, "restore_point", ["c"], "p2"),
+        (ALL, [dump(2, "a"), dump(1, "a", "b")], {}, "restore_point", ["b", "c"], "p2"),
+        (ALL, [dump(1, "a", "b"), dump(2, "a", "b", "c")], {}, "restore_point", ["c"], "p1"),
+        (ALL, [dump(1, "a", "b"), snapshot(1, "a", "b")], {}, "snapshot", ["c"], "p1"),
+        (ALL, [dump(1, "a", "b"), snapshot(2, "a", "b")], {}, "snapshot", ["c"], "p2"),
+        (ALL, [dump(1, "a", "b"), snapshot(2, "a", "b")], {"route": "restore_point"}, "restore_point", ["c"], "p1"),
+        (ALL, [dump(1, "a", "b"), dump(2, "a", "b", usable=False)], {}, "restore_point", ["c"], "p1"),
+        (ALL, [dump(1, "a"), dump(2, "a", "b")], {"undo": ["b", "c"]}, "restore_point", ["b", "c"], "p1"),
+        (ALL, [dump(1, "a")], {"undo": ["c"]}, "reverse", ["c"], None),
+        (ALL, [], {"undo": ["c", "b"]}, "reverse", ["b", "c"], None),
+        (ALL, [dump(1, "a", "b")], {"route": "reverse"}, "reverse", ["c"], None),
+        (ALL, [dump(2, "a", "b", "c")], {"route": "restore_point"}, "restore_point", [], "p2"),
+        # Another history is no way back.
+        (ALL, [dump(2, "a", "x"), dump(1, "a")], {}, "restore_point", ["b", "c"], "p1"),
+        # Scenario 3: half way.
+        (("a done", "b failed"), [dump(1, "a")], {}, "recover", ["b"], None),
+        (("a done", "b failed"), [dump(1, "a")], {"route": "recover"}, "recover", ["b"], None),
+        (("a done", "b failed"), [dump(1)], {"route": "restore_point"}, "restore_point", ["a"], "p1"),
+        (("a done", "b failed"), [dump(1, "a")], {"route": "restore_point"}, "restore_point", [], "p1"),
+    ],
+)
+def test_the_way_back(described: tuple[str, ...], points: list[Point], options: dict[str, t.Any], route: str, undo: list[str], point: str | None) -> None:
+    applied = [text.split()[0] for text in described if text.endswith("done")]
+    found = choose(report(ABC, *described), applied, points, **options)
+    assert (found.route, list(found.undo), found.point.id if found.point else None) == (route, undo, point), found
+    assert found.why
+    if route in ("restore_point", "snapshot"):
+        # Or else the next deploy applies them again.
+        assert found.hold == found.undo
+
+
+@pytest.mark.parametrize(
+    ("described", "points", "options", "code"),
+    [
+        (ALL, [], {}, "ROLLBACK_UNDECIDED"),
+        (ALL, [dump(1, "a", "b", usable=False)], {}, "ROLLBACK_UNDECIDED"),
+        (("a done",), [], {"undo": ["a", "b"]}, "ROLLBACK_UNDECIDED"),
+        (ALL, [], {"undo": ["z"]}, "UNKNOWN_MIGRATION"),
+        (ALL, [], {"undo": ["b"]}, "ROLLBACK_IMPOSSIBLE"),
+        (ALL, [], {"undo": ["c"], "route": "restore_point"}, "ROLLBACK_IMPOSSIBLE"),
+        (ALL, [dump(1, "a", "b")], {"undo": ["c"], "route": "snapshot"}, "ROLLBACK_IMPOSSIBLE"),
+        (ALL, [], {"undo": ["c"], "route": "hold"}, "ROLLBACK_IMPOSSIBLE"),
+        (ALL, [], {"route": "recover"}, "ROLLBACK_IMPOSSIBLE"),
+        (ALL, [], {"route": "sideways"}, "OPTION_INVALID"),
+    ],
+)
+def test_ways_that_lead_nowhere(described: tuple[str, ...], points: list[Point], options: dict[str, t.Any], code: str) -> None:
+    applied = [text.split()[0] for text in described if text.endswith("done")]
+    with pytest.raises(MigrationError) as caught:
+        choose(report(ABC, *described), applied, points, **options)
+    assert caught.value.code == code, caught.value.msg
+
+
+def test_a_held_migration_is_named() -> None:
+    assert choose(report(ABC, "a done"), ["a"], [], undo=["c"]).hold == ("c",)
+    assert choose(report(ABC, "a done"), ["a"], [dump(1, "a")]).hold == ("b", "c")
