@@ -20,6 +20,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
 
 _MARK = "-- pgops.migrations reverse "
+_UNDOES = "-- undoes "
 _WIDTH = 118
 _LONGEST = 120
 
@@ -35,13 +36,26 @@ def is_reverse(script: str | None, word: str) -> bool:
     return bool(script) and (script or "").split("\n", 1)[0].strip() == _MARK + word
 
 
-def script(word: str, about: t.Sequence[str], notes: t.Sequence[str], statements: t.Sequence[tuple[str, str]] | str) -> str:
+def undone_by(script: str | None) -> tuple[str, ...]:
+    """The migrations that this one takes back, by its second line; none for an ordinary migration."""
+    lines = (script or "").split("\n", 2)
+    if len(lines) < 2 or not lines[0].startswith(_MARK) or not lines[1].startswith(_UNDOES):
+        return ()
+    try:
+        found = json.loads(lines[1][len(_UNDOES) :])
+    except ValueError:
+        return ()
+    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else ()
+
+
+def script(word: str, undone: t.Sequence[str], about: t.Sequence[str], notes: t.Sequence[str], statements: t.Sequence[tuple[str, str]] | str) -> str:
     """The text of migration.sql.
 
+    :param undone: names of the migrations that it takes back.
     :param about: sentences on what it is and how it was tried.
     :param statements: (remark, statement) each, or a whole script.
     """
-    lines = [_MARK + word, "--"]
+    lines = [_MARK + word, _UNDOES + json.dumps(list(undone)), "--"]
     for sentence in about:
         lines += _comment(sentence, "-- ")
     if notes:
@@ -96,4 +110,4 @@ def demand_last(name: str, existing: t.Sequence[str]) -> None:
         )
 
 
-__all__ = ("default_name", "demand_last", "identity", "is_reverse", "script")
+__all__ = ("default_name", "demand_last", "identity", "is_reverse", "script", "undone_by")

@@ -182,7 +182,7 @@ class _Work:
 
     def _try(self, by: str, statements: list[tuple[str, str]] | str, stuck: list[dict[str, str]], before: Fingerprint, dbname: str) -> Tried:
         """Apply the draft as it would be deployed, and compare with the schema of before."""
-        text = _draft_text.script("trial", [], [], statements)
+        text = _draft_text.script("trial", [], [], [], statements)
         try:
             replay(self.target, dbname, [MigrationFile("reverse_trial", text)])
         except MigrationError as error:
@@ -244,7 +244,7 @@ class _Work:
             about += [each["text"] for each in tried.differences] + ["Cannot be run: %s %s." % (each["error"], each["statement"]) for each in tried.stuck]
         if any(note.blocks for note in notes):
             about.append("FAILS on the data that is there, unless it is changed first; see below.")
-        return _draft_text.script(word, about, [note.text() for note in notes] or [_NO_DATA], tried.statements)
+        return _draft_text.script(word, [file.name for file in self.undone], about, [note.text() for note in notes] or [_NO_DATA], tried.statements)
 
     def _result(self, name: str, text: str, tried: Tried, notes: t.Sequence[_draft_data.Counted], drift: list[dict[str, t.Any]]) -> dict[str, t.Any]:
         obstacles = [note.as_dict() for note in notes if note.blocks]

@@ -70,11 +70,19 @@ class Choice:
         }
 
 
-def choose(report: Report, applied: t.Sequence[str], points: t.Sequence[Point], undo: t.Sequence[str] = (), route: str = "auto") -> Choice:
+def choose(
+    report: Report,
+    applied: t.Sequence[str],
+    points: t.Sequence[Point],
+    undo: t.Sequence[str] = (),
+    route: str = "auto",
+    reverses: t.Mapping[str, t.Sequence[str]] | None = None,
+) -> Choice:
     """The way back.
 
     :param applied: the applied migrations in the order in which they were.
     :param undo: names to undo; empty means what was applied since the newest restore point that has less.
+    :param reverses: applied reverse migrations, and what each of them has taken back already.
     :raises MigrationError: ``UNKNOWN_MIGRATION``, ``ROLLBACK_UNDECIDED``, ``ROLLBACK_IMPOSSIBLE``.
     """
     if route not in ("auto", *ROUTES):
@@ -86,6 +94,9 @@ def choose(report: Report, applied: t.Sequence[str], points: t.Sequence[Point], 
             raise MigrationError("there is no unfinished migration to recover from", code="ROLLBACK_IMPOSSIBLE")
         others = () if route == RECOVER else tuple(_describe(point) for point in _by_preference(points, None))
         return Choice(RECOVER, "%s is unfinished" % ", ".join(unfinished), undo=tuple(unfinished), others=others)
+    done = _reversed(applied, undo, route, reverses or {})
+    if done:
+        return done
     waiting = [name for name in undo if name in report.pending]
     if route == HOLD or (undo and len(waiting) == len(undo)):
         return _hold(report, undo, route)
@@ -101,6 +112,16 @@ def _demand_known(report: Report, undo: t.Sequence[str]) -> None:
     for name in undo:
         if name not in verdicts:
             raise MigrationError("undo names %s, which is neither in the folder nor in the ledger" % name, code="UNKNOWN_MIGRATION")
+
+
+def _reversed(applied: t.Sequence[str], undo: t.Sequence[str], route: str, reverses: t.Mapping[str, t.Sequence[str]]) -> Choice | None:
+    """Nothing to undo where a reverse migration has done so."""
+    by = {name: reverse for reverse, names in reverses.items() for name in names}
+    if undo and all(name in by for name in undo):
+        return Choice(HOLD, "%s taken back already by %s" % (_are(tuple(undo)), by[undo[0]]))
+    if route == REVERSE and not undo and applied and applied[-1] in reverses:
+        return Choice(HOLD, "the newest migration %s is itself a reverse migration; name it in undo to take it back" % applied[-1])
+    return None
 
 
 def _first(names: t.Sequence[str], without: t.Collection[str]) -> str:

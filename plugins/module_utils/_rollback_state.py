@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_text import undone_by
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import Facts
 from ansible_collections.pgops.migrations.plugins.module_utils._points import list_points
@@ -40,7 +41,9 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     applied = applied_in_order(found.facts, found.report.named(APPLIED))
     entries = list_points(target, params["backup_dir"], maintenance_db=params["maintenance_db"])["restore_points"]
     points = [point for point in map(as_point, entries) if point is not None]
-    choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto")
+    scripts = {name: undone_by(folder.by_name()[name].sql) for name in applied if name in folder.by_name()}
+    reverses = {name: undone for name, undone in scripts.items() if undone}
+    choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto", reverses)
     point = choice.point
     return dict(
         choice.as_dict(),

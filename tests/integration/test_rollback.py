@@ -127,6 +127,8 @@ def test_a_reverse_migration_is_drafted_confirmed_and_deployed(staging: Staging,
     assert [difference["object"] for difference in differences] == ["column order public.patients"] and "order" in asked.stdout, differences
     info = module("migration_info", database_url=staging.database_url, app_dir=staging.app_dir)
     assert info["status"] == "up_to_date" and info["ledger_head"].endswith("reverse_drop_patient_phone"), info
+    again = back(play, staging, migration_undo=[LAST], migration_route="reverse", migration_confirm=asked_for(asked.stdout))
+    assert again.returncode == 0 and recap(again)["changed"] == 0 and "taken back already" in again.stdout, again.stdout
 
 
 @pytest.mark.parametrize("failing", [True], indirect=True)

@@ -141,9 +141,10 @@ def test_no_name_that_comes_last() -> None:
 
 
 def test_the_head_is_comment_whatever_stands_in_it() -> None:
-    text = _draft_text.script("w", ["a\nDROP TABLE x;"], ["line\r\n; DROP", "long " * 60], [("re\nmark", "SELECT 1")])
+    text = _draft_text.script("w", ["b\nDROP TABLE y;", "c"], ["a\nDROP TABLE x;"], ["line\r\n; DROP", "long " * 60], [("re\nmark", "SELECT 1")])
     assert [line for line in text.split("\n") if line and not line.startswith("--")] == ["SELECT 1;"]
     assert max(map(len, text.split("\n"))) <= 120
+    assert _draft_text.undone_by(text) == ("b\nDROP TABLE y;", "c") and _draft_text.undone_by("-- x\n-- undoes [1]\n") == ()
     assert _draft_text.is_reverse(text, "w") and not _draft_text.is_reverse(text, "v") and not _draft_text.is_reverse(None, "w")
 
 

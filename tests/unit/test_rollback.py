@@ -90,3 +90,10 @@ def test_ways_that_lead_nowhere(described: tuple[str, ...], points: list[Point],
 def test_a_held_migration_is_named() -> None:
     assert choose(report(ABC, "a done"), ["a"], [], undo=["c"]).hold == ("c",)
     assert choose(report(ABC, "a done"), ["a"], [dump(1, "a")]).hold == ("b", "c")
+
+
+def test_what_a_reverse_migration_has_taken_back_is_not_undone_again() -> None:
+    state = report(folder("a", "b", "r"), "a done", "b done", "r done"), ["a", "b", "r"], []
+    for options in ({"undo": ["b"]}, {"undo": ["b"], "route": "reverse"}, {"route": "reverse"}):
+        assert choose(*state, reverses={"r": ["b"]}, **options).route == "hold"  # type: ignore[arg-type]
+    assert choose(*state, reverses={"r": ["b"]}, undo=["r"]).undo == ("r",)
