@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`make demo`: the staging runbook on a private server, from nothing to the report.
+"""`make demo`: the runbooks on a private server, from nothing to the report.
 
-Environment: DEMO=ok (default) or failing, DEMO_ROWS (default 200000), PG_BIN.
+Environment: DEMO=ok (default), failing or rollback, DEMO_ROWS (default 200000), PG_BIN.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
-def playbook(staging: Staging) -> int:
-    """Run the runbook as the README says, with its output on this terminal; its exit status."""
+def playbook(staging: Staging, name: str = "staging_migrate.yml", **variables: str) -> int:
+    """Run a runbook as the README says, with its output on this terminal; its exit status."""
     env = {**os.environ, "DATABASE_URL": staging.database_url, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
     env["PATH"] = os.path.dirname(sys.executable) + os.pathsep + env["PATH"]
     program = os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
-    command = [program, "playbooks/staging_migrate.yml", "-e", json.dumps(staging.playbook_variables())]
+    command = [program, "playbooks/%s" % name, "-e", json.dumps({**staging.playbook_variables(), **variables})]
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
 
 
@@ -80,8 +80,8 @@ def table(rows: list[tuple[str, str]]) -> None:
 def main() -> int:
     kind = os.environ.get("DEMO") or "ok"
     rows = os.environ.get("DEMO_ROWS") or "200000"
-    if kind not in ("ok", "failing") or not rows.isdigit() or int(rows) < 100:
-        say("demo: DEMO is ok or failing, DEMO_ROWS a number from 100. Next: make demo DEMO=failing DEMO_ROWS=20000")
+    if kind not in ("ok", "failing", "rollback") or not rows.isdigit() or int(rows) < 100:
+        say("demo: DEMO is ok, failing or rollback, DEMO_ROWS a number from 100. Next: make demo DEMO=failing DEMO_ROWS=20000")
         return 2
     missing = node_missing()
     if missing:
@@ -111,6 +111,10 @@ def show(cluster: Cluster, kind: str, rows: int, missing: str | None) -> int:
         equal = "equal: schema, ledger, %d tables, %d rows" % (after["tables"], after["rows"])
         result.append(("fingerprint", equal if same else "DIFFERS: %s" % after["differences"]))
     result.append(("application role", app_role_works(staging)))
+    if kind == "rollback":
+        done, more = go_back(staging, before)
+        good = good and done
+        result += more
     if kind == "ok":
         say("\ndemo: the same command again\n")
         again = playbook(staging)
@@ -120,6 +124,25 @@ def show(cluster: Cluster, kind: str, rows: int, missing: str | None) -> int:
     result.append(("report", os.path.relpath(path.with_suffix(".md"), ROOT)))
     table(result)
     return 0 if good else 1
+
+
+def go_back(staging: Staging, before: dict[str, Any]) -> tuple[bool, list[tuple[str, str]]]:
+    """The application writes, then the runbook shows the loss, asks, and goes back; whether all went as it should, and what to tell."""
+    conn = psycopg2.connect(**parse_url(staging.database_url).conninfo())
+    with conn, conn.cursor() as cursor:
+        cursor.execute('INSERT INTO messages ("patientId", "authorId", "body") SELECT "patientId", "authorId", $$since$$ FROM messages LIMIT 7')
+        cursor.execute("UPDATE messages SET body = $$changed since$$ WHERE id IN (SELECT id FROM messages ORDER BY id LIMIT 3)")
+    conn.close()
+    say("\ndemo: the application wrote 7 messages and changed 3; now the way back, which asks first\n")
+    asked = playbook(staging, "rollback.yml", migration_targets="staging")
+    confirmation = newest_record(staging)[1]["restore"]["confirmation"]
+    say("\ndemo: confirmed with %s\n" % confirmation)
+    done = playbook(staging, "rollback.yml", migration_targets="staging", migration_confirm=confirmation)
+    record = newest_record(staging)[1]
+    after = fingerprint(staging, HOME / "staging/after.json", HOME / "staging/before.json")
+    same = after["digest"] == before["digest"] and not after["differences"]
+    told = [("way back", record["sentence"]), ("fingerprint", "equal to that of before the deploy" if same else "DIFFERS: %s" % after["differences"])]
+    return bool(asked) and not done and same, told
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def loss_lines(loss: t.Mapping[str, t.Any], width: int = 120) -> list[str]:
     if not loss or "known" not in loss:
         return []
     if not loss["known"]:
-        return ["What will be lost is not known: %s" % one_line(loss.get("reason"))] + _sessions(loss)
+        what = "The loss was not measured again: %s" if loss.get("measured") is False else "What will be lost is not known: %s"
+        return [what % one_line(loss.get("reason"))] + _sessions(loss)
     tables = [entry for entry in loss.get("tables") or () if isinstance(entry, dict)]
     lines: list[str] = []
     if tables:

@@ -34,7 +34,9 @@ _KEPT: dict[str, tuple[str, ...]] = {
     ),
     "retention": ("would_drop", "dropped", "freed_bytes", "pinned", "unpinned", "warnings"),
     "drill": ("restore_point", "drilled_at", "seconds", "rto_seconds", "restored", "differences", "warnings"),
-    "restore": ("kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation"),
+    "restore": (
+        "database", "kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation",
+    ),
 }  # fmt: skip
 #: What is read by its parts below; anything else under these names is left out.
 _DICTS = ("restore_point", "restored", "loss", "failed_migration", "seconds", "next_deploy")
@@ -225,7 +227,8 @@ def _list(value: t.Any) -> list[t.Any]:
 def _database(results: t.Mapping[str, Result]) -> str:
     """The name that the restore point has, for a caller who did not give one."""
     words = str((results.get("backup", {}).get("restore_point") or {}).get("confirmation") or "")
-    return words.rpartition(" ")[0]
+    named = (results.get(phase, {}).get("database") for phase in ("restore", "choice"))
+    return words.rpartition(" ")[0] or next((str(name) for name in named if name), "")
 
 
 def _between(started_at: str, finished_at: str) -> float | None:

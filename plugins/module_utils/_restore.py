@@ -88,6 +88,7 @@ def _restore(target: Target, options: RestoreOptions, manifest: Manifest, second
         loss, equal = loss_to_archive(target, manifest, program, options)
         reading.result()
     result: dict[str, t.Any] = {
+        "database": target.dbname,
         "restore_point": {"id": manifest.id, "path": os.path.normpath(options.restore_point), "kind": "dump"}, "loss": loss, "seconds": seconds,
         "restored": size(manifest.fingerprint), "warnings": [] if loss["known"] else ["what will be lost is not known: %s" % loss["reason"]],
     }  # fmt: skip

@@ -61,7 +61,7 @@ def loss_to_sibling(target: Target, name: str, options: RestoreOptions) -> tuple
 
 def not_measured(target: Target, options: RestoreOptions) -> Loss:
     """What a run that was confirmed says instead; the sessions cost nothing."""
-    loss = unknown("it was shown before it was confirmed and not measured again; all of it is in the kept database")
+    loss = dict(unknown("it was shown before it was confirmed; all of it is in the kept database"), measured=False)
     with contextlib.suppress(MigrationError), moment(target, None, options.name("check")) as conn, pinned(conn) as rows:
         loss["sessions"] = sessions_to_cut(rows)
     return loss

@@ -65,7 +65,7 @@ def restore_sibling(target: Target, options: RestoreOptions, check_mode: bool = 
         with contextlib.closing(maintenance_connection(target, options.maintenance_db, options.run_id)) as conn, sql_errors("look for the database", target):
             siblings = _siblings(conn, target)
         source = next((each for each in siblings if each.name == options.from_database and each.kind in SWAPPABLE), None)
-        result: dict[str, t.Any] = {"seconds": seconds, "warnings": [], "restored": {}, "loss": {}, "comparison": "", "kept": ""}
+        result: dict[str, t.Any] = {"database": target.dbname, "seconds": seconds, "warnings": [], "restored": {}, "loss": {}, "comparison": "", "kept": ""}
         if source is None:
             return dict(result, **_already(siblings, options, live_oid, target))
         result["restore_point"] = {"id": source.id, "path": "", "database": source.name, "kind": source.kind}

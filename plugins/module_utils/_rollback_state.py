@@ -48,6 +48,7 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return dict(
         choice.as_dict(),
         changed=False,
+        database=target.dbname,
         sentence=sentence(choice),
         restore_point_path=point.place if point and point.kind == "dump" else "",
         from_database=point.place if point and point.kind == "snapshot" else "",

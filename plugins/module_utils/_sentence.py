@@ -255,8 +255,7 @@ def _rollback_failed(view: View) -> str:
 
 
 def _restored(view: View) -> str:
-    kind = (view.result("restore").get("restore_point") or {}).get("kind") or "restore point"
-    kind = "kept database" if kind == "kept" else kind
+    kind = {"snapshot": "snapshot", "kept": "kept database"}.get(str((view.result("restore").get("restore_point") or {}).get("kind")), "restore point")
     text = "RESTORED. %s is as in the %s%s: %s" % (_database(view), kind, _blank(_restored_id(view)), _equal(view))
     kept, waited = view.result("restore").get("kept"), seconds_text((view.result("restore").get("seconds") or {}).get("unavailable"))
     text += ". The former database is kept as %s" % kept if kept else ""

@@ -115,6 +115,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+database:
+  description: Name of the database.
+  returned: success
+  type: str
+  sample: microcare
 kept:
   description: Name under which the former database is kept; empty when nothing was restored. In check mode an example of it.
   returned: success

@@ -101,6 +101,10 @@ confirmation:
   returned: success
   type: str
   sample: microcare 20261122T163000Z-ab12cd
+database:
+  description: Name of the database.
+  returned: success
+  type: str
 alternatives:
   description: Other restore points that would do.
   returned: success

@@ -27,6 +27,7 @@ def test_every_number_is_in_its_column() -> None:
     [
         ({"known": True, "tables": [], "differences": 0}, "Nothing differs"),
         ({"known": False, "reason": "table x is locked"}, "not known: table x is locked"),
+        ({"known": False, "measured": False, "reason": "it was shown"}, "not measured again: it was shown"),
         ({"known": True, "sequences": [{"sequence": "public.s", "now": 1500, "then": 7}], "differences": 1}, "Sequences that go back: public.s 1,500 -> 7"),
         ({"known": True, "objects": ["Column a.b was added."], "differences": 1}, "Schema: Column a.b was added."),
         ({"known": True, "differences": 1, "sessions": [{"application_name": "api"}] * 6 + [{"user": "bo"}]}, "will be ended: 7 (api: 6, user bo: 1)"),
