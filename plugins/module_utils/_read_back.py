@@ -14,6 +14,7 @@ import re
 import tempfile
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import Finished, run_program, started
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -76,7 +77,8 @@ def _sizes(folder: str) -> dict[int, int]:
 
 
 def _ended(done: Finished | None) -> Finished:
-    assert done is not None, "nothing ends before its time without a timeout"
+    if done is None:  # cannot be without a timeout
+        raise MigrationError("pg_restore did not end", code="INTERNAL")
     return done
 
 

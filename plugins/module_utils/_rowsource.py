@@ -162,7 +162,8 @@ class ArchiveRows:
             return
         codec = python_encoding(self.encoding)
         args = ["--data-only", "--file=-", *_selection(wanted, codec)]
-        with self._start(args, subprocess.PIPE) as child:
+        with contextlib.ExitStack() as stack:
+            child = stack.enter_context(self._start(args, subprocess.PIPE))
             output = t.cast("t.IO[bytes]", child.process.stdout)
             # Closed before pg_restore is waited for, so that it does not wait for a reader.
             with open(os.dup(output.fileno()), "rb", _PIPE_BYTES) as stream, _reading_archive(child):

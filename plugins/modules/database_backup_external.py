@@ -118,7 +118,7 @@ RETURN = r"""
 restore_point:
   description:
     - The record. C(label) is the tool's name of the backup, C(restore_point) the named point in the server's log (name, lsn, wal, archived) or null.
-    - In check mode RV(restore_point.id) is empty.
+    - In check mode C(id) is empty.
   returned: success
   type: dict
   sample:

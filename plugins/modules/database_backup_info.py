@@ -36,7 +36,7 @@ options:
     type: str
     default: ''
   maintenance_db:
-    description: Database on the same server that is asked where the database itself is missing or lets nobody in. RV(restore_points.present) is null then.
+    description: Database on the same server that is asked where the database itself is missing or lets nobody in. RV(restore_points[].present) is null then.
     type: str
     default: postgres
 extends_documentation_fragment:

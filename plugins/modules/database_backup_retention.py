@@ -26,7 +26,7 @@ options:
     type: path
     required: true
   apply:
-    description: Drop what no rule keeps. Without it RV(changed) is false (unless a pin changed), and nothing is removed.
+    description: Drop what no rule keeps. Without it C(changed) is false (unless a pin changed), and nothing is removed.
     type: bool
     default: false
   keep_last:

@@ -77,16 +77,16 @@ def test_from_the_first_backup_to_the_drill(fleet: Fleet, database: t.Any, admin
         "list": [sys.executable, str(script), "list", str(repository)],
         "tool": "keeper",
     }
-    again = fleet.play("backup.yml", migration_external_backup=external)
+    again = fleet.play("backup.yml", backup_external=external)
     assert again.returncode == 0 and changed(again, "two") == 2 and "which is the present state still" in fleet.records("two")[-1]["sentence"], again.stdout
     execute(one, "DELETE FROM notes WHERE id > 1500")
     rules = {"keep_last": 1}
-    shown = fleet.play("backup.yml", "--limit", "one", migration_retention=rules)
+    shown = fleet.play("backup.yml", "--limit", "one", backup_retention=rules)
     assert shown.returncode == 0 and fleet.records("one")[-1]["sentence"].endswith("; 1 old one would be dropped"), shown.stdout
     assert (
         len(list((fleet.backups / safe_name(one.dbname)).glob("2*"))) == 2 and len(list((fleet.backups / safe_name(one.dbname)).glob("external/*.json"))) == 1
     )
-    applied = fleet.play("backup.yml", "--limit", "one", migration_retention=rules, migration_retention_apply=True)
+    applied = fleet.play("backup.yml", "--limit", "one", backup_retention=rules, backup_retention_apply=True)
     assert applied.returncode == 0 and "; 1 old one dropped" in fleet.records("one")[-1]["sentence"], applied.stdout
     assert len(list((fleet.backups / safe_name(one.dbname)).glob("2*"))) == 1
 
@@ -97,7 +97,7 @@ def test_from_the_first_backup_to_the_drill(fleet: Fleet, database: t.Any, admin
     assert re.search(r"one: PROVED\. The restore point \S+ restores in [\d.]+ s: 3 tables, 2,002 rows equal$", record["sentence"]), record["sentence"]
     assert re.search(r"target\s+outcome\s+time\s+restore point\s+rto\s+note", drilled.stdout) and record["drill"]["rto_seconds"] > 0
     assert re.search(r"one\s+done\s+.*\d+\.\d s\s+[\d.]+ (s|min).* old", drilled.stdout) and databases(admin()) == before
-    accepted = fleet.play("restore_drill.yml", migration_drill_max_age=1)
+    accepted = fleet.play("restore_drill.yml", restore_drill_max_age=1)
     assert accepted.returncode == 0 and changed(accepted, "one") == 0 and "(proved at 20" in fleet.records("one")[-1]["sentence"]
 
 

@@ -120,7 +120,8 @@ def test_what_a_tool_did_is_believed_by_its_list_alone(database: t.Any, module: 
     states = {each["label"]: (each["state"], each["reason"]) for each in module("database_backup_info", target, backup_dir=str(scratch))["restore_points"]}
     assert states["b3 12 MB"] == ("damaged", "keeper lists it no more") and states["b1"][0] == "external" == states["b4"][0]
     pinned = module("database_backup_retention", target, backup_dir=str(scratch), pin=[point["id"]], pin_reason="audit", drop_damaged=True)
-    assert pinned["changed"] is True and pinned["would_drop"] == [] and records(scratch)[0]["pinned"]["reason"] == "audit"
+    reasons = [record["pinned"]["reason"] for record in records(scratch) if record["id"] == point["id"]]
+    assert pinned["changed"] is True and pinned["would_drop"] == [] and reasons == ["audit"]
     path = pathlib.Path(point["path"])
     path.write_text(path.read_text(encoding="utf-8").replace("ask the tool", "rm -rf /"), encoding="utf-8")
     changed = next(each for each in module("database_backup_info", target, backup_dir=str(scratch))["restore_points"] if each["id"] == point["id"])

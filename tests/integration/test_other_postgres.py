@@ -10,10 +10,7 @@ import typing as t
 
 import pytest
 from conftest import TestCluster
-from test_staging_migrate import (  # noqa: F401 - fixtures and tests that run here on another server
-    failing,
-    play,
-    staging,
+from test_staging_migrate import (  # noqa: F401 - tests that run here on another server
     test_half_applied_migration_is_rolled_back,
     test_rollback_asks_shows_the_loss_and_goes_back,
 )
