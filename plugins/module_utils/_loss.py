@@ -90,9 +90,15 @@ def sequences_back(then_fingerprint: Fingerprint, live_fingerprint: Fingerprint)
         if then is None:
             continue
         sign = -1 if " increment -" in then_fingerprint["schema"]["objects"].get("sequence " + name, "") else 1
-        if (sign * now["last_value"], now["is_called"]) > (sign * then["last_value"], then["is_called"]):
-            found.append({"sequence": name, "now": now["last_value"], "then": then["last_value"], "step_back": abs(now["last_value"] - then["last_value"])})
+        back = sign * (_reached(now, sign) - _reached(then, sign))
+        if back > 0:
+            found.append({"sequence": name, "now": _reached(now, sign), "then": _reached(then, sign), "step_back": back})
     return found
+
+
+def _reached(sequence: t.Mapping[str, t.Any], sign: int) -> int:
+    """The last number that it gave out; for one that never did, the number before its first."""
+    return int(sequence["last_value"]) - (0 if sequence["is_called"] else sign)
 
 
 def _rows(fingerprint: Fingerprint) -> dict[str, int]:
@@ -116,7 +122,10 @@ def _counts(then: RowSource, live: DatabaseRows, then_fingerprint: Fingerprint, 
     with contextlib.closing(t.cast("t.Generator[t.Any, None, None]", then.each([shapes[name] for name in suspects]))) as each:
         for shape, columns, give in each:
             expected = old[shape.label]["rows"], new[shape.label]["rows"]
-            counts[shape.label] = _read(shape, columns, give, then.encoding, live, expected)
+            found = counts[shape.label] = _read(shape, columns, give, then.encoding, live, expected)
+            if (found.added, found.changed, found.removed) == (0, 0, 0) and old[shape.label]["columns"] == new[shape.label]["columns"]:
+                # A column that was computed then: its content differs, and an archive does not hold it.
+                raise MigrationError("the rows of %s differ in a column that only one side holds" % shape.label, code="FINGERPRINT_DISTURBED")
     return counts
 
 
@@ -159,7 +168,9 @@ def _text(difference: Difference, counts: t.Mapping[str, Counts]) -> str:
             return "The %s is not in the restore point: what it holds will be gone." % name
         return "The %s was removed: it comes back with its content of then." % name
     if kind == "sequence_forward":
-        now, then = difference["after"]["last_value"], difference["before"]["last_value"]
+        sides = difference["after"], difference["before"]
+        sign = -1 if sides[0]["last_value"] < sides[1]["last_value"] else 1
+        now, then = _reached(sides[0], sign), _reached(sides[1], sign)
         return "Sequence %s goes back by %d (from %d to %d)." % (name, abs(now - then), now, then)
     return str(difference["text"])
 

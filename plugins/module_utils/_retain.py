@@ -25,8 +25,20 @@ from ansible_collections.pgops.migrations.plugins.module_utils._external_record 
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME
 from ansible_collections.pgops.migrations.plugins.module_utils._points import REMOVING, Point, find_point, folder_of, list_points
-from ansible_collections.pgops.migrations.plugins.module_utils._retention import DAMAGED, DROP, DUMP, EXTERNAL, KEEP, SNAPSHOT, Decision, Rules, plan_retention
-from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import demand_unused, remove_pin, write_pin
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import load
+from ansible_collections.pgops.migrations.plugins.module_utils._retention import (
+    DAMAGED,
+    DROP,
+    DUMP,
+    EXTERNAL,
+    KEEP,
+    SNAPSHOT,
+    Decision,
+    Rules,
+    plan_retention,
+    proved,
+)
+from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import demand_unused, read_pin, remove_pin, write_pin
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import ensure_private_dir, fsync_dir, private_umask
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -59,10 +71,13 @@ def retain(
     with private_umask(), contextlib.ExitStack() as stack:
         ensure_private_dir(backup_dir, create=False)
         conn = stack.enter_context(connection(target, application_name=("pgops.migrations retention %s" % run_id).strip()))
+        if apply and not check_mode and rules.snapshots:
+            # A rollback that swaps a snapshot in holds this lock. Looked at under it, or a pin of meanwhile would be missed.
+            stack.enter_context(run_lock(target, maintenance_db, run_id, lock_wait))
         listed = list_points(target, backup_dir, conn=conn)
         points = listed["restore_points"]
         changed = {"pinned": _pin(conn, target, points, pin, pin_reason, check_mode), "unpinned": _unpin(conn, target, points, unpin, check_mode)}
-        plan = plan_retention(points, rules, datetime.datetime.now(datetime.timezone.utc))
+        plan = _plan(points, rules, intact=apply and not check_mode)
         leaving = [decision.point for decision in plan if decision.action == DROP]
         result: dict[str, t.Any] = dict(changed, kept=[_said(each) for each in plan if each.action == KEEP], dropped=[], would_drop=[], freed_bytes=0)
         result["warnings"] = ["the restore point %s is damaged: %s" % (each["id"], each["reason"]) for each in points if each["state"] == DAMAGED]
@@ -71,9 +86,6 @@ def retain(
             result["freed_bytes"] = sum(point["size_bytes"] for point in leaving)
             leftovers = _removing(listed)
         else:
-            if any(point["kind"] == SNAPSHOT for point in leaving):
-                # A rollback that swaps a snapshot in holds this lock.
-                stack.enter_context(run_lock(target, maintenance_db, run_id, lock_wait))
             leftovers = _removing(listed)
             for path in leftovers:
                 _delete(path)
@@ -88,6 +100,25 @@ def retain(
             result["freed_bytes"] = sum(point["size_bytes"] for point in leaving if point["id"] in gone)
         result["changed"] = any(changed.values()) or bool(apply and (result["would_drop"] or result["dropped"] or leftovers))
     return result
+
+
+def _plan(points: list[Point], rules: Rules, intact: bool) -> list[Decision]:
+    """What is kept and dropped.
+
+    :param intact: read the newest proved dump that is to remain in full. One that is damaged is no reason to drop older ones; ``points`` says so then.
+    """
+    while True:
+        plan = plan_retention(points, rules, datetime.datetime.now(datetime.timezone.utc))
+        staying = [each.point for each in plan if each.action == KEEP and each.point["kind"] == DUMP and each.point["usable"] and proved(each.point)]
+        if not intact or not staying or not any(each.action == DROP for each in plan):
+            return plan
+        newest = max(staying, key=lambda point: int(point["sequence"] or 0))
+        try:
+            load(newest["path"])
+            return plan
+        except MigrationError as error:
+            number = next(number for number, point in enumerate(points) if point["path"] == newest["path"])
+            points[number] = dict(points[number], state=DAMAGED, usable=False, code=error.code, reason=error.msg)
 
 
 def _removing(listed: t.Mapping[str, t.Any]) -> list[str]:
@@ -200,6 +231,8 @@ def _drop_dump(point: t.Mapping[str, t.Any]) -> None:
         # Without a manifest nobody can restore it, and there is nothing to lock.
         if os.path.lexists(os.path.join(path, FILE_NAME)):
             stack.enter_context(demand_unused(path))
+            if read_pin(path) is not None and point["pinned"] is None:
+                raise MigrationError("%s was pinned meanwhile" % point["id"], code="BACKUP_IN_USE")
         if os.path.isdir(path + REMOVING):
             _delete(path + REMOVING)
         os.rename(path, path + REMOVING)
@@ -216,7 +249,8 @@ def _delete(path: str) -> None:
 
 
 def _drop_snapshot(conn: t.Any, target: Target, point: t.Mapping[str, t.Any]) -> None:
-    _demand_snapshot(conn, point)
+    if _demand_snapshot(conn, point).get("pinned") is not None and point["pinned"] is None:
+        raise MigrationError("%s was pinned meanwhile" % point["id"], code="BACKUP_IN_USE")
     with sql_errors("drop the snapshot %s" % point["name"], target, default="REMOVAL_FAILED"):
         # Not by force: whoever is in it has a reason.
         execute(conn, sql.SQL("DROP DATABASE {}").format(sql.Identifier(point["name"])))

@@ -137,6 +137,8 @@ class _Salvage:
         """All files; the content of index.json."""
         kept_print = plain(take(self.kept_conn))
         live_print = plain(take(self.live_conn, columns_from=kept_print))
+        if kept_print["large_objects"] != live_print["large_objects"]:
+            self.notes.append("The large objects differ; they are not in the files, and stay in the kept database only.")
         labels = self._wanted(kept_print, live_print)
         self.sizes = {label: tuple(int((side["tables"].get(label) or {"rows": 0})["rows"]) for side in (kept_print, live_print)) for label in labels}
         order, cyclic = self._order(labels, kept_print)
@@ -217,7 +219,8 @@ class _Salvage:
         else:
             self._differing(source, live, there, columns, key, {ADDED: more.write, CHANGED: other.write})
         if left_out:
-            self.notes.append("%s has no column %s in %s: its content is not in the files." % (self.target.dbname, ", ".join(left_out), there.label))
+            text = "%s has no column %s in %s, or computes it: its content is not in the files."
+            self.notes.append(text % (self.target.dbname, ", ".join(left_out), there.label))
         for sheet, script, counted, by in ((more, files.LOAD, "added", ()), (other, files.LOAD_CHANGED, "changed", key)):
             done = sheet.close()
             if done is not None:

@@ -276,3 +276,24 @@ def test_a_database_gives_whole_lines(database: t.Any) -> None:
         assert rows.copy(shape, ["id", "name"], lines.append) == len(lines) == 500
         assert shape.key(["id", "name"]) == ("id",) and shape.key(["name"]) == ()
     assert sorted(lines)[0] == b"1\tuser 1\n" and all(line.count(b"\n") == 1 for line in lines)
+
+
+def test_what_an_archive_does_not_hold_is_not_called_unchanged(cluster: t.Any, database: t.Any, scratch: pathlib.Path) -> None:
+    target = filled(database())
+    execute(target, "CREATE TABLE g (a int PRIMARY KEY, c int GENERATED ALWAYS AS (a * 2) STORED)", "INSERT INTO g SELECT x FROM generate_series(1, 10) x")
+    point = take_backup(target, scratch, cluster.bin_dir)
+    execute(target, "ALTER TABLE g ALTER c DROP EXPRESSION", "UPDATE g SET c = 999 WHERE a <= 7")
+    loss = loss_to(target, point, cluster.bin_dir)
+    assert loss["known"] is False and "public.g" in loss["reason"], loss
+
+
+def test_a_sequence_that_was_never_called_goes_back_to_before_its_first_number(cluster: t.Any, database: t.Any, scratch: pathlib.Path) -> None:
+    target = filled(database())
+    execute(target, "CREATE TABLE fresh (id serial PRIMARY KEY)", "CREATE SEQUENCE down INCREMENT -1")
+    point = take_backup(target, scratch, cluster.bin_dir)
+    execute(target, *["INSERT INTO fresh DEFAULT VALUES"] * 5, "SELECT nextval('down'), nextval('down')")
+    loss = loss_to(target, point, cluster.bin_dir)
+    assert {entry["sequence"]: (entry["now"], entry["then"], entry["step_back"]) for entry in loss["sequences"]} == {
+        "public.down": (-2, 0, 2), "public.fresh_id_seq": (5, 0, 5),
+    }  # fmt: skip
+    assert "Sequence public.fresh_id_seq goes back by 5 (from 5 to 0)." in loss["texts"]

@@ -156,3 +156,28 @@ def test_snapshots_are_dropped_by_what_they_are(five: t.Any, admin: t.Any, modul
             _retain._demand_snapshot(conn, dict(seen, oid=seen["oid"] + 1))
     done = module("database_backup_retention", target, snapshots=True, **options)
     assert ids(done["dropped"]) == ["20261121T120000Z-ffffff"] and old not in databases(admin()) and new in databases(admin())
+
+
+def test_a_damaged_newest_one_is_no_reason_to_drop_an_intact_one(five: tuple[t.Any, pathlib.Path, list[str]]) -> None:
+    target, folder, ids_ = five
+    data = max((folder / safe_name(target.dbname) / ids_[-1] / "archive").iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(bytes(content))
+    done = retain(target, str(folder), Rules(keep_last=1), apply=True)
+    assert ids_[-2] in left(target, folder) and ids_[-2] not in ids(done["dropped"])
+    assert any(ids_[-1] in warning and "damaged" in warning for warning in done["warnings"]), done["warnings"]
+
+
+def test_a_pin_of_meanwhile_counts(five: tuple[t.Any, pathlib.Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    target, folder, ids_ = five
+    plan = _retain._plan
+
+    def pinned_after(*args: t.Any, **options: t.Any) -> t.Any:
+        decided = plan(*args, **options)
+        _sidecars.write_pin(str(folder / safe_name(target.dbname) / ids_[0]), "audit", "2026-11-22T12:00:00Z")
+        return decided
+
+    monkeypatch.setattr(_retain, "_plan", pinned_after)
+    done = retain(target, str(folder), Rules(keep_last=1), apply=True)
+    assert ids_[0] in left(target, folder) and any("pinned meanwhile" in warning for warning in done["warnings"])
