@@ -21,8 +21,7 @@ import time
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, new_id, now
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, rows
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_marker
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._dump import BackupOptions, Dump
 from ansible_collections.pgops.migrations.plugins.module_utils._encryption import demand_fingerprint, demand_recipients, demand_tool, sign
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
@@ -30,6 +29,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._external_record 
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import ARCHIVES, FILE_NAME, Manifest, digest, safe_name, to_json
+from ansible_collections.pgops.migrations.plugins.module_utils._marked import marked
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program, choose_compression, find_program
 from ansible_collections.pgops.migrations.plugins.module_utils._reuse import manifests, next_sequence, reusable
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import LEVELS, SIGNATURE, read_proof, write_proof
@@ -40,7 +40,6 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 EMPTY_DATABASE_BYTES = 8 << 20
 #: Below this part of the data an archive hardly ever comes; below the other one it may.
 SHORT, TIGHT = 0.05, 0.6
-_COMMENTS = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE 'pgops.migrations {%'"
 
 
 def backup(target: Target, options: BackupOptions, check_mode: bool = False) -> dict[str, t.Any]:
@@ -153,8 +152,7 @@ def _pg_dumpall(server_version_num: int, options: BackupOptions) -> Program | No
 
 def _snapshot_sequences(lock: t.Any, dbname: str) -> list[int]:
     """Of the snapshots of this database, which share the order of restore points with its dumps."""
-    found = [read_marker(comment) or {} for (comment,) in rows(lock, _COMMENTS)]
-    return [int(marker.get("sequence") or 0) for marker in found if marker.get("kind") == "snapshot" and marker.get("database") == dbname]
+    return [each.facts.get("sequence") or 0 for each in marked(lock, dbname) if each.facts.get("kind") == "snapshot"]
 
 
 def _drill(target: Target, options: BackupOptions, path: str) -> list[str]:

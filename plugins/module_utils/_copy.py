@@ -50,7 +50,11 @@ _ME = """
 SELECT r.rolsuper OR r.rolcreatedb, r.rolsuper OR pg_has_role(d.datdba, 'USAGE'), r.rolname, pg_get_userbyid(d.datdba)
   FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.oid = %s
 """
-_UNLOGGED = "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')"
+# What is written without a transaction id: unlogged tables, and sequences where this role may not read their values.
+_UNSEEN = """
+SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u'
+               OR CASE WHEN relkind = 'S' AND relpersistence <> 't' THEN NOT has_sequence_privilege(oid, 'SELECT,USAGE') END)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,9 +151,9 @@ class _Run:
     def _marks(self, conn: t.Any) -> Marks:
         """The transaction id first: what is written after it shows."""
         xid = next_xid(conn)
-        unlogged = (row(conn, _UNLOGGED) or (True,))[0]
+        unseen = (row(conn, _UNSEEN) or (True,))[0]
         values = json.dumps(sequence_values(conn), sort_keys=True)
-        sequences = "" if unlogged else hashlib.sha256(values.encode("utf-8", "surrogatepass")).hexdigest()
+        sequences = "" if unseen else hashlib.sha256(values.encode("utf-8", "surrogatepass")).hexdigest()
         return Marks(self.identity["system_identifier"], self.oid, xid, sequences, plain(read_ledger(conn, self.target.schema)))
 
     def _holds_present(self, newest: t.Mapping[str, t.Any], marks: Marks) -> bool:

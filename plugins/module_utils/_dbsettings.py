@@ -175,7 +175,7 @@ def read_marker(comment: str | None) -> dict[str, t.Any] | None:
         return None
     try:
         found = json.loads((comment or "")[len(MARKER) :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("kind"), str) else None
 

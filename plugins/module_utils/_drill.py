@@ -21,8 +21,8 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._archive import Decryption
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, new_id, no_timeouts, now
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, row, sql, sql_errors
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker, read_settings
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, psycopg2, row, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
@@ -33,7 +33,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._points import Po
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_same_database, load, prerequisites, read_through
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import size, timed
 from ansible_collections.pgops.migrations.plugins.module_utils._retention import DUMP, SNAPSHOT, time_of
-from ansible_collections.pgops.migrations.plugins.module_utils._scratch import drop, drop_left, scratch_database
+from ansible_collections.pgops.migrations.plugins.module_utils._scratch import drop, drop_left, make, scratch_database
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import in_use, read_proof, write_proof
 from ansible_collections.pgops.migrations.plugins.module_utils._staging import analyze, fill, verify
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import private_umask, room
@@ -120,6 +120,7 @@ def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = F
     # Nobody removes it while it is tried out.
     with private_umask(), in_use(path):
         with timed(seconds, "check"):
+            _demand_right(target, options)
             manifest = load(path)
             with connection(target, application_name=options.name, settings=QUIET, read_only=True) as conn:
                 identity = identify(conn)
@@ -159,6 +160,17 @@ def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = F
 def _demand_options(options: DrillOptions) -> None:
     if options.jobs < 1 or options.max_age < 0:
         raise MigrationError("jobs is %d and max_age %g" % (options.jobs, options.max_age), code="OPTION_INVALID")
+
+
+def _demand_right(target: Target, options: DrillOptions) -> None:
+    """Before an archive is read that may be large.
+
+    :raises MigrationError: ``PERMISSION_DENIED``.
+    """
+    with connection(target, application_name=options.name, read_only=True) as conn:
+        may, role = row(conn, "SELECT rolsuper OR rolcreatedb, rolname FROM pg_roles WHERE rolname = current_user") or (False, "")
+    if not may:
+        raise MigrationError("the role %s lacks the right to create databases (CREATEDB), which a drill needs" % role, code="PERMISSION_DENIED")
 
 
 def _rto(seconds: t.Mapping[str, float]) -> float:
@@ -209,6 +221,7 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
     seconds: dict[str, float] = {}
     result: dict[str, t.Any] = {"changed": False, "drilled_at": "", "rto_seconds": None, "restored": {}, "warnings": [], "seconds": seconds}
     with timed(seconds, "check"), connection(target, application_name=options.name, read_only=True) as conn:
+        _demand_right(target, options)
         _demand_room(conn, target, identify(conn), int(point["size_bytes"] * ROOM))
     if check_mode:
         return result
@@ -219,10 +232,8 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
         try:
             # It is closed and stays so: a copy of it is looked at.
             with timed(seconds, "copy"):
-                execute(lock, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(point["name"])))
-                comment = marker(DRILL, database=target.dbname, run_id=options.run_id, at=now())
-                execute(lock, sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
-                execute(lock, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+                statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name), sql.Identifier(point["name"]))
+                make(lock, target, name, statement, DRILL, run_id=options.run_id)
             with timed(seconds, "verify"), connection(target, name, application_name=options.name, settings=QUIET) as conn:
                 found = take(conn, level="full")
         finally:

@@ -17,22 +17,16 @@ import datetime
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, rows, sql, sql_errors
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_marker
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, rows, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._evict import describe, sessions
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
+from ansible_collections.pgops.migrations.plugins.module_utils._marked import LEFTOVER, marked
 from ansible_collections.pgops.migrations.plugins.module_utils._rowsource import moment
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
-KINDS = ("kept", "snapshot", "staging", "scratch")
+KINDS = ("kept", "snapshot", "staging", "scratch", LEFTOVER)
 DAY = 86400
-# The size of a database is told to who may connect to it.
-_LIST = """
-SELECT d.oid::bigint, d.datname::text, d.datallowconn, shobj_description(d.oid, 'pg_database'), extract(epoch FROM now())::bigint,
-       CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END
-  FROM pg_database d WHERE shobj_description(d.oid, 'pg_database') LIKE 'pgops.migrations {%' ORDER BY d.datname
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,23 +45,24 @@ class KeptOptions:
 
 
 def listing(conn: t.Any, target: Target, max_age: float | None = None) -> list[dict[str, t.Any]]:
-    """The databases that this collection made beside the target's, by their marker.
+    """The databases that this collection made beside the target's, by their marker; leftovers by their name.
 
     :param max_age: in days; older ones are C(expired).
     """
     found = []
     with sql_errors("list the databases", target):
-        everything = rows(conn, _LIST)
-    for oid, name, is_open, comment, now, size in everything:
-        facts = read_marker(comment)
-        if not facts or facts["kind"] not in KINDS or facts.get("database") != target.dbname or name == target.dbname:
+        (now,) = row(conn, "SELECT extract(epoch FROM now())::bigint") or (0,)
+        everything = marked(conn, target.dbname, sizes=True)
+    for each in everything:
+        if each.kind not in KINDS:
             continue
-        at, run_id = str(facts.get("at") or ""), str(facts.get("run_id") or "")
+        at, run_id = str(each.facts.get("at") or ""), str(each.facts.get("run_id") or "")
         age = age_seconds(at, now)
-        entry: dict[str, t.Any] = {"name": name, "oid": oid, "kind": facts["kind"], "size_bytes": size, "run_id": run_id, "at": at, "open": is_open}
+        entry: dict[str, t.Any] = {"name": each.name, "oid": each.oid, "kind": each.kind, "size_bytes": each.size_bytes}
+        entry.update(run_id=run_id, at=at, open=each.open)
         entry.update(age_seconds=age, age_days=None if age is None else round(age / DAY, 2))
         entry["expired"] = max_age is not None and age is not None and age > max_age * DAY
-        entry["confirmation"] = "%s %s" % (name, run_id or oid) if facts["kind"] == "kept" else ""
+        entry["confirmation"] = "%s %s" % (each.name, run_id or each.oid) if each.kind == "kept" else ""
         found.append(entry)
     return found
 

@@ -19,8 +19,8 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id, now
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, sql_errors
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings, read_settings
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, psycopg2, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._encryption import verify_signature
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
@@ -33,6 +33,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks i
     load,
     prerequisites,
     read_through,
+    rehearse_settings,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import (
     RestoreOptions,
@@ -172,22 +173,7 @@ class _Run:
         live = read_settings(self.lock, self.live_oid)
         self.staging_oid, comment = create(self.lock, self.target, self.staging, live, STAGING, run_id=self.options.run_id, restore_point=self.manifest.id)
         with sql_errors("make the staging database", self.target, default="RESTORE_FAILED"):
-            self._rehearse_settings(live, comment)
-
-    def _rehearse_settings(self, live: dict[str, t.Any], comment: str) -> None:
-        """Whether this role may carry everything over, tried where it costs nothing, before the long restore."""
-        execute(self.lock, "BEGIN")
-        try:
-            apply_settings(self.lock, self.staging, self.staging_oid, dict(live, comment=comment))
-        except psycopg2.Error as error:
-            raise MigrationError(
-                "the role %s cannot carry over a property of the database: %s" % (self.identity["current_user"], " ".join(str(error).split())),
-                code="RESTORE_PREREQUISITE",
-                next_step="restore as a superuser, or grant the right (for a setting: GRANT SET ON PARAMETER name TO role)",
-                sqlstate=error.pgcode,
-            ) from None
-        finally:
-            execute(self.lock, "ROLLBACK")
+            rehearse_settings(self.lock, self.staging, self.staging_oid, dict(live, comment=comment), str(self.identity["current_user"]))
 
     def _swap(self) -> Swapped:
         return swap(

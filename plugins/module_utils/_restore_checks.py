@@ -12,7 +12,8 @@ import os
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._archive import Decryption, archive_path, restoring
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, rows
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, from_json
@@ -163,6 +164,27 @@ def demand_swappable(conn: t.Any, dbname: str, oid: int) -> None:
         raise MigrationError("the role %s lacks %s, which the swap needs" % (name, lacking), code="PERMISSION_DENIED")
 
 
+def rehearse_settings(conn: t.Any, name: str, oid: int, wanted: t.Mapping[str, t.Any], role: str) -> None:
+    """Whether this role may give the database ``name`` these properties, tried where it costs nothing and rolled back.
+
+    :param conn: an autocommit connection to another database of the server.
+    :param wanted: see ``_dbsettings.read_settings``.
+    :raises MigrationError: ``RESTORE_PREREQUISITE``.
+    """
+    execute(conn, "BEGIN")
+    try:
+        apply_settings(conn, name, oid, wanted)
+    except psycopg2.Error as error:
+        raise MigrationError(
+            "the role %s cannot carry over a property of the database: %s" % (role, " ".join(str(error).split())),
+            code="RESTORE_PREREQUISITE",
+            next_step="restore as a superuser, or grant the right (for a setting: GRANT SET ON PARAMETER name TO role)",
+            sqlstate=error.pgcode,
+        ) from None
+    finally:
+        execute(conn, "ROLLBACK")
+
+
 def prerequisites(conn: t.Any, manifest: Manifest, identity: t.Mapping[str, t.Any]) -> list[str]:
     """What the archive needs on the server; warnings.
 
@@ -210,5 +232,5 @@ def _extensions(conn: t.Any, wanted: t.Sequence[t.Mapping[str, str]], superuser:
 
 
 __all__ = (
-    "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through",
+    "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through", "rehearse_settings",
 )  # fmt: skip

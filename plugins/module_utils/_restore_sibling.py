@@ -14,13 +14,14 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id, now
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, rows, sql_errors
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_marker
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import derived_name
-from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_swappable
+from ansible_collections.pgops.migrations.plugins.module_utils._marked import marked
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_swappable, rehearse_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import RestoreOptions, demand_confirmed, size, timed
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_loss import loss_to_sibling, not_measured
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid, swap
@@ -28,7 +29,6 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 #: A snapshot was made to go back to; a kept database is what an earlier rollback replaced.
 SWAPPABLE = ("snapshot", "kept")
-_COMMENTS = "SELECT oid::bigint, datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE NOT datistemplate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +88,7 @@ def restore_sibling(target: Target, options: RestoreOptions, check_mode: bool = 
                 raise MigrationError("%s or %s is another database than a moment ago" % (target.dbname, source.name), code="WRONG_TARGET")
             demand_swappable(lock, target.dbname, live_oid)
             demand_swappable(lock, source.name, source.oid)
+            rehearse_settings(lock, source.name, source.oid, read_settings(lock, live_oid), str(identity["current_user"]))
         if check_mode:
             return dict(result, changed=True, kept=kept)
         with timed(seconds, "swap"):
@@ -100,12 +101,7 @@ def restore_sibling(target: Target, options: RestoreOptions, check_mode: bool = 
 
 
 def _siblings(conn: t.Any, target: Target) -> list[Sibling]:
-    found = []
-    for oid, name, comment in rows(conn, _COMMENTS):
-        facts = read_marker(comment)
-        if facts and facts.get("database") == target.dbname and name != target.dbname:
-            found.append(Sibling(name, oid, str(facts["kind"]), facts))
-    return found
+    return [Sibling(each.name, each.oid, each.kind, each.facts) for each in marked(conn, target.dbname)]
 
 
 def _already(siblings: t.Sequence[Sibling], options: RestoreOptions, live_oid: int, target: Target) -> dict[str, t.Any]:

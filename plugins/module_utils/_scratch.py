@@ -11,21 +11,19 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id, now
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, rows, sql, sql_errors
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker, read_marker
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import derived_name
+from ansible_collections.pgops.migrations.plugins.module_utils._marked import marked
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: A staging database becomes live by a swap; a scratch database never does.
 STAGING, SCRATCH = "staging", "scratch"
 #: What this process has made and not dropped yet; all else of its kind was left by a run that was killed.
 _MINE: set[str] = set()
-_MARKED = """
-SELECT oid::bigint, datname, shobj_description(oid, 'pg_database') FROM pg_database
- WHERE shobj_description(oid, 'pg_database') LIKE 'pgops.migrations {%'
-"""
 
 
 def create(conn: t.Any, target: Target, name: str, like: t.Mapping[str, t.Any], kind: str = SCRATCH, **facts: t.Any) -> tuple[int, str]:
@@ -35,28 +33,41 @@ def create(conn: t.Any, target: Target, name: str, like: t.Mapping[str, t.Any], 
     :param like: properties of the live database, see ``_dbsettings.read_settings``.
     :param facts: what the comment shall say besides kind and database.
     """
+    return make(conn, target, name, create_statement(name, like), kind, **facts)
+
+
+def make(conn: t.Any, target: Target, name: str, statement: t.Any, kind: str, **facts: t.Any) -> tuple[int, str]:
+    """The same with a CREATE DATABASE of the caller's, which says ALLOW_CONNECTIONS false.
+
+    Closed until it is marked: a run that is killed in between leaves nothing that anybody can enter.
+    """
     comment = marker(kind, database=target.dbname, at=now(), **facts)
     database = sql.Identifier(name)
     with sql_errors("make the database %s" % name, target, default="RESTORE_FAILED"):
-        execute(conn, create_statement(name, like))
-        execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(comment)))
-        execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
-        found = row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+        execute(conn, statement)
+        _failpoint.reached("scratch:created")
+        try:
+            execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(comment)))
+            execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
+            execute(conn, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
+            found = row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,))
+        except BaseException:
+            with contextlib.suppress(MigrationError, psycopg2.Error):
+                drop(conn, target, name)
+            raise
     return int(found[0]) if found else 0, comment
 
 
 def drop_left(conn: t.Any, target: Target, kind: str) -> list[str]:
     """Drop the databases of this kind that this run or an earlier one made for the target; their names.
 
-    The caller holds the lock under which such databases are made.
+    The caller holds the lock under which such databases are made. One whose drop was interrupted is dropped, too.
     """
     dropped = []
-    for _oid, name, comment in rows(conn, _MARKED):
-        found = read_marker(comment)
-        if not found or found["kind"] != kind or found.get("database") != target.dbname or name == target.dbname or name in _MINE:
-            continue
-        drop(conn, target, name)
-        dropped.append(name)
+    for each in marked(conn, target.dbname):
+        if each.facts.get("kind") == kind and each.name not in _MINE:
+            drop(conn, target, each.name)
+            dropped.append(each.name)
     return dropped
 
 
@@ -89,7 +100,7 @@ def scratch_database(target: Target, lock: t.Any, live_settings: t.Mapping[str, 
 
 
 def create_statement(name: str, live: t.Mapping[str, t.Any]) -> t.Any:
-    """CREATE DATABASE with the owner, encoding, locale and tablespace of another one; see _dbsettings.read_settings."""
+    """CREATE DATABASE, closed, with the owner, encoding, locale and tablespace of another one; see _dbsettings.read_settings."""
     parts = [sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name))]
     parts.append(sql.SQL("OWNER {}").format(sql.Identifier(live["owner"])))
     # Naming the default one needs a right that using it does not.
@@ -100,7 +111,7 @@ def create_statement(name: str, live: t.Mapping[str, t.Any]) -> t.Any:
     if provider != "libc":
         options += [("LOCALE_PROVIDER", provider), ("ICU_LOCALE" if provider == "icu" else "BUILTIN_LOCALE", live["locale"]), ("ICU_RULES", live["icu_rules"])]
     parts += [sql.SQL(words + " {}").format(sql.Literal(value)) for words, value in options if value is not None]
-    return sql.SQL(" ").join(parts)
+    return sql.SQL(" ").join([*parts, sql.SQL("ALLOW_CONNECTIONS false")])
 
 
-__all__ = ("SCRATCH", "STAGING", "create", "create_statement", "drop", "drop_left", "scratch_database")
+__all__ = ("SCRATCH", "STAGING", "create", "create_statement", "drop", "drop_left", "make", "scratch_database")

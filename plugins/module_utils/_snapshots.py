@@ -10,36 +10,28 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, rows, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._copy_strategy import SNAPSHOT, left_over
-from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_marker
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._marked import LEFTOVER, marked
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
-
-# With a comment of ours, or without any and a name that could be ours.
-# The size only where it may be asked for; without the right it is an error.
-_DATABASES = """
-SELECT d.oid::bigint, d.datname, c.text,
-       CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END
-  FROM pg_database d, LATERAL (SELECT shobj_description(d.oid, 'pg_database')) AS c(text)
- WHERE NOT d.datistemplate AND (c.text LIKE 'pgops.migrations {%%' OR c.text IS NULL AND strpos(d.datname, %s) > 0)
-"""
 
 
 def snapshots(conn: t.Any, dbname: str) -> list[dict[str, t.Any]]:
     """All snapshots of this database, the newest last: their comments with C(name), C(oid), C(size_bytes)."""
-    found = []
-    for oid, name, comment, size in rows(conn, _DATABASES, ("__%s_" % SNAPSHOT,)):
-        facts = read_marker(comment)
-        if facts and facts["kind"] == SNAPSHOT and facts.get("database") == dbname and name != dbname:
-            found.append(dict(facts, name=name, oid=oid, size_bytes=size, sequence=int(facts.get("sequence") or 0)))
+    found = [
+        dict(each.facts, name=each.name, oid=each.oid, size_bytes=each.size_bytes, sequence=each.facts.get("sequence") or 0)
+        for each in marked(conn, dbname, sizes=True)
+        if each.kind == SNAPSHOT
+    ]
     return sorted(found, key=lambda each: (each["sequence"], str(each.get("id"))))
 
 
 def leftovers(conn: t.Any, dbname: str) -> list[str]:
-    """Databases that a run made and did not live to mark as snapshot of this database; they prove nothing."""
-    return sorted(name for _oid, name, comment, _size in rows(conn, _DATABASES, ("__%s_" % SNAPSHOT,)) if comment is None and left_over(name, dbname))
+    """Databases that a run made and did not live to mark as snapshot of this database, or to drop whole; they prove nothing."""
+    found = [each for each in marked(conn, dbname) if each.kind == LEFTOVER]
+    return [each.name for each in found if each.facts.get("kind") == SNAPSHOT or (not each.facts and left_over(each.name, dbname))]
 
 
 def drop_snapshot(target: Target, lock: t.Any, name: str, snapshot_id: str, check_mode: bool) -> dict[str, t.Any]:

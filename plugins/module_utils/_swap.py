@@ -198,6 +198,9 @@ def _prepare(conn: t.Any, plan: _Plan) -> tuple[tuple[t.Any, ...], dict[str, t.A
     # Nobody connects to the kept database by mistake.
     execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(live))
     execute(conn, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(live))
+    if wanted["is_template"]:
+        # As a template it could not be dropped, and every role with CREATEDB could copy it.
+        execute(conn, sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(live))
     return before, wanted
 
 

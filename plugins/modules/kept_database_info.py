@@ -14,7 +14,8 @@ version_added: "1.0.0"
 description:
   - A rollback never drops what it replaces, it keeps the database under another name. This lists such databases, with their age and size.
   - Snapshots are listed, too, and what a run that was killed left behind (staging and scratch databases; the next run drops those).
-  - They are known by their comment, whatever their name is.
+  - They are known by their comment, whatever their name is. A comment counts only on a database that belongs to the owner of the
+    database itself, to the connecting role or to a superuser.
 author:
   - pgops.migrations contributors (@pgops)
 options:
@@ -72,7 +73,9 @@ databases:
       description: OID of the database, which a new database of the same name would not have.
       type: int
     kind:
-      description: V(kept), V(snapshot), V(staging) or V(scratch).
+      description: >-
+        V(kept), V(snapshot), V(staging) or V(scratch). V(leftover) is a database whose run was killed before it was marked,
+        or whose DROP DATABASE was interrupted; it is of no use, and nothing here drops it.
       type: str
     size_bytes:
       description: Its size; null where the role may not ask for it.

@@ -15,16 +15,16 @@ import typing as t
 
 import psycopg2
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _copy, _failpoint
+from ansible_collections.pgops.migrations.plugins.module_utils import _backup, _copy, _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import new_id
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._copy import CopyOptions, copy, leftovers, snapshots
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker, read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import derived_name
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid, swap
 from conftest import PASSWORD, TestCluster
-from support.restorepoints import Writers, databases, execute, filled, fingerprint, refused, until
+from support.restorepoints import Writers, databases, execute, filled, fingerprint, refused, session_count, until
 from support.swaps import stopped
 
 from tools.pgserver import Cluster, PgServerError, find_programs
@@ -335,6 +335,44 @@ def test_a_foreign_comment_is_no_snapshot(database: t.Any, admin: t.Any) -> None
     text = marker("snapshot", database="another", id="20261122T163000Z-ab12cd", sequence=9)
     admin().cursor().execute('COMMENT ON DATABASE "%s" IS %%s' % other.dbname, (text,))
     assert snapshots(admin(), target.dbname) == [] and take(target)["snapshot"]["sequence"] == 1
+
+
+def test_a_snapshot_of_another_role_is_not_believed(database: t.Any, admin: t.Any) -> None:
+    """Any role with CREATEDB can own a database and comment it."""
+    target, forger = filled(database()), database()
+    text = marker("snapshot", database=target.dbname, id="20261122T163000Z-ab12cd", sequence=99)
+    execute(forger, sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(forger.dbname), sql.Literal(text)))
+    assert snapshots(admin(), target.dbname) == [] and take(target)["snapshot"]["sequence"] == 1
+    assert _backup._snapshot_sequences(admin(), target.dbname) == [1]
+    # What a superuser made counts, and where the live database is missing, what the current role made.
+    admin().cursor().execute('ALTER DATABASE "%s" OWNER TO CURRENT_USER' % forger.dbname)
+    with connection(target, "postgres") as conn:
+        assert [found["sequence"] for found in snapshots(conn, target.dbname)] == [1, 99]
+        admin().cursor().execute('ALTER DATABASE "%s" OWNER TO "%s"' % (forger.dbname, forger.user))
+        admin().cursor().execute('DROP DATABASE "%s"' % target.dbname)
+        assert [found["sequence"] for found in snapshots(conn, target.dbname)] == [1]
+    with connection(forger, "postgres") as conn:
+        assert [found["sequence"] for found in snapshots(conn, target.dbname)] == [99]
+
+
+def test_a_sequence_that_may_not_be_read_proves_nothing(database: t.Any, admin: t.Any) -> None:
+    target = filled(database())
+    admin(target.dbname).cursor().execute("CREATE SEQUENCE hidden")
+    admin().cursor().execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'" % target.dbname)
+    assert until(lambda: not session_count(admin(), target.dbname))
+    assert take(target)["changed"] and take(target)["changed"]
+
+
+def test_a_snapshot_whose_drop_was_interrupted_is_a_leftover(database: t.Any, admin: t.Any, module: t.Any) -> None:
+    target = filled(database())
+    name = take(target, name=target.dbname + "_snap")["snapshot"]["name"]
+    admin().cursor().execute("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", (name,))
+    try:
+        assert snapshots(admin(), target.dbname) == [] and leftovers(admin(), target.dbname) == [name]
+        assert [(each["name"], each["kind"]) for each in module("kept_database_info", target)["databases"]] == [(name, "leftover")]
+        assert take(target, check_mode=True)["changed"] is True
+    finally:
+        admin().cursor().execute("UPDATE pg_database SET datconnlimit = -1 WHERE datname = %s", (name,))
 
 
 def test_module(database: t.Any, module: t.Any, admin: t.Any) -> None:

@@ -18,7 +18,7 @@ import typing as t
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils import _drill, _sidecars
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
-from ansible_collections.pgops.migrations.plugins.module_utils._drill import DrillOptions, drill
+from ansible_collections.pgops.migrations.plugins.module_utils._drill import DrillOptions, choose, drill, drill_point
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from integration.test_points import rewrite, snapshot
 from support.restorepoints import databases, execute, filled, fingerprint, refused, session_count, take_backup, tree, until
@@ -90,6 +90,27 @@ def test_what_does_not_restore_fails_with_its_code(cluster: t.Any, database: t.A
     assert missing["code"] == "RESTORE_PREREQUISITE" and "nobody_here" in missing["msg"]
     assert databases(admin()) == before
     shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_who_may_not_make_databases_is_told_before_the_archive_is_read(
+    cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path, monkeypatch: pytest.MonkeyPatch, check: bool
+) -> None:
+    target = filled(database(createdb=False))
+    path = take_backup(target, scratch, cluster.bin_dir)["path"]
+
+    def read(*_args: t.Any) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr(_drill, "load", read)
+    with refused("PERMISSION_DENIED") as caught:
+        drill(target, path, DrillOptions(pg_bin_dir=str(cluster.bin_dir)), check)
+    assert "CREATEDB" in caught[0].msg
+    name = target.dbname + "__snapshot_x"
+    snapshot(target, admin, name, id="20261122T120000Z-aaaaaa", sequence=2, fingerprint_digest="0" * 64)
+    point = choose(target, str(scratch), name)
+    with refused("PERMISSION_DENIED"):
+        drill_point(target, point, DrillOptions(), check)
 
 
 def test_neither_waits_for_the_other(cluster: t.Any, database: t.Any, scratch: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ import pathlib
 import signal
 import stat
 import subprocess
+import sys
 import time
 import typing as t
 
@@ -20,8 +21,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
+from ansible_collections.pgops.migrations.plugins.module_utils._restore import RestoreOptions, restore
+from ansible_collections.pgops.migrations.plugins.module_utils._scratch import drop_left
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import swap
-from support.restorepoints import Writers, databases, execute, filled, tree, until
+from support.restorepoints import Writers, databases, execute, filled, refused, tree, until
 from support.swaps import stopped
 
 WEIRD = 'we"ird-db; drop'
@@ -91,6 +94,72 @@ def test_the_list(database: t.Any, admin: t.Any, module: t.Any) -> None:
     assert (found[target.dbname + "_snap"]["age_seconds"], found[target.dbname + "_snap"]["expired"]) == (None, False)
     assert found[target.dbname + "_stage"]["expired"] is True
     assert all(not entry["expired"] for entry in module("kept_database_info", target)["databases"])
+
+
+def test_a_kept_database_of_another_role_is_not_believed(database: t.Any, admin: t.Any, module: t.Any) -> None:
+    target, forger = filled(database()), filled(database())
+    kept = rolled_back(target, admin)
+    text = marker("kept", database=target.dbname, run_id="r1", at="2026-11-20T10:00:00Z").replace("'", "''")
+    execute(forger, "COMMENT ON DATABASE %s IS '%s'" % (forger.dbname, text))
+    assert [entry["name"] for entry in module("kept_database_info", target)["databases"]] == [kept["name"]]
+    oid = databases(admin())[forger.dbname][0]
+    options = RestoreOptions(from_database=forger.dbname, confirm="%s r1" % target.dbname)
+    with refused("BACKUP_NOT_FOUND") as caught:
+        restore(target, options)
+    assert kept["name"] in str(caught[0].next_step) and forger.dbname not in str(caught[0].next_step)
+    assert module("kept_database", target, state="absent", name=forger.dbname, oid=oid, confirm="%s r1" % forger.dbname)["code"] == "NOT_KEPT"
+
+
+def test_scratch_databases_of_others_are_not_dropped(database: t.Any, admin: t.Any) -> None:
+    target, forger = database(), database()
+    text = marker("scratch", database=target.dbname)
+    execute(forger, "COMMENT ON DATABASE %s IS '%s'" % (forger.dbname, text))
+    assert drop_left(admin(), target, "scratch") == [] and forger.dbname in databases(admin())
+    admin().cursor().execute("CREATE DATABASE %s OWNER %s" % (target.dbname + "_x", target.user))
+    admin().cursor().execute("COMMENT ON DATABASE %s IS '%s'" % (target.dbname + "_x", text))
+    assert drop_left(admin(), target, "scratch") == [target.dbname + "_x"]
+
+
+def test_killed_before_it_is_marked_it_is_closed_and_listed(database: t.Any, admin: t.Any, module: t.Any) -> None:
+    target, other = filled(database(WEIRD)), database()
+    code = (
+        "import os\n"
+        "from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings\n"
+        "from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock\n"
+        "from ansible_collections.pgops.migrations.plugins.module_utils._scratch import scratch_database\n"
+        "from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid\n"
+        "from ansible_collections.pgops.migrations.plugins.module_utils._url import parse_url\n"
+        "target = parse_url(os.environ['TARGET'])\n"
+        "with run_lock(target) as lock, scratch_database(target, lock, read_settings(lock, database_oid(lock, target.dbname))) as name:\n"
+        "    pass\n"
+    )
+    env = {**os.environ, "TARGET": target.prisma_url(), _failpoint.VARIABLE: "scratch:created"}
+    before = set(databases(admin()))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    assert stopped(process), process.communicate()
+    process.kill()
+    process.communicate()
+    (left,) = set(databases(admin())) - before
+    assert "__scratch_" in left and databases(admin())[left][2] is False, "nobody can enter it"
+    # A name alone, of somebody else or open, is nothing of ours.
+    admin().cursor().execute("CREATE DATABASE %s OWNER %s ALLOW_CONNECTIONS false" % (quoted(left[:-6] + "aaaaaa"), other.user))
+    admin().cursor().execute("CREATE DATABASE %s OWNER %s" % (quoted(left[:-6] + "bbbbbb"), target.user))
+    listed = module("kept_database_info", target)["databases"]
+    assert [(entry["name"], entry["kind"], entry["open"], entry["confirmation"]) for entry in listed] == [(left, "leftover", False, "")]
+    oid = databases(admin())[left][0]
+    assert module("kept_database", target, state="absent", name=left, oid=oid, confirm=left)["code"] == "NOT_KEPT"
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_what_the_role_may_not_carry_over_is_found_before_the_exchange(database: t.Any, admin: t.Any, check_mode: bool) -> None:
+    target = filled(database())
+    kept = rolled_back(target, admin)
+    admin().cursor().execute("ALTER DATABASE %s SET log_min_messages = 'error'" % target.dbname)
+    before = databases(admin())
+    with refused("RESTORE_PREREQUISITE") as caught:
+        restore(target, RestoreOptions(from_database=kept["name"], confirm="%s r1" % target.dbname, force=True), check_mode)
+    assert "log_min_messages" in caught[0].msg and "GRANT SET ON PARAMETER" in str(caught[0].next_step)
+    assert databases(admin()) == before
 
 
 def test_dropping_one_needs_its_name_its_oid_and_its_confirmation(database: t.Any, admin: t.Any, module: t.Any) -> None:

@@ -14,10 +14,12 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _sidecars
+from ansible_collections.pgops.migrations.plugins.module_utils import _backup, _sidecars
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from ansible_collections.pgops.migrations.plugins.module_utils._copy import CopyOptions, copy
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._kept import listing
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FORMAT, _digest, safe_name
 from ansible_collections.pgops.migrations.plugins.module_utils._points import list_points
 from support.restorepoints import execute, filled, refused, take_backup
@@ -100,6 +102,23 @@ def test_all_of_them_in_their_order(cluster: t.Any, database: t.Any, admin: t.An
     admin().cursor().execute('DROP DATABASE "%s" WITH (FORCE)' % target.dbname.replace('"', '""'))
     without = listed(module, target, scratch)
     assert [(each["id"], each["usable"], each["present"]) for each in without["restore_points"]] == [(each["id"], True, None) for each in points]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"sequence": "abc"}, {"sequence": [1]}, {"sequence": True}, {"sequence": -1}, {"sequence": 1 << 70}, {"ledger": "x"}, {"ledger": {"applied": "x"}},
+        {"ledger": {"applied": [1]}}, {"pinned": "x"}, {"id": 1}, {"id": "\ud800"}, {"at": []}, {"run_id": {}}, {"lsn": 7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_comment_of_wrong_types_is_none_of_ours(cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path, facts: dict[str, t.Any]) -> None:
+    target = database()
+    snapshot(target, admin, target.dbname + "__snapshot_x", **{"id": "20261122T120000Z-aaaaaa", "sequence": 4, **facts})
+    with connection(target) as conn:
+        assert list_points(target, str(scratch), conn=conn)["restore_points"] == []
+        assert listing(conn, target) == [] and _backup._snapshot_sequences(conn, target.dbname) == []
+    assert copy(target, CopyOptions(), check_mode=True)["changed"] is True
 
 
 def damage(how: str, path: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils import _swap
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_marker, read_settings, split_list
+from ansible_collections.pgops.migrations.plugins.module_utils._restore import RestoreOptions, restore
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid, swap
 from support.restorepoints import Writers, databases, execute, refused, until
 from support.swaps import swapping
@@ -108,6 +109,21 @@ def test_swapping_back_is_the_same_call(database: t.Any, admin: t.Any) -> None:
     assert after[target.dbname][0] == before[0] and after[target.dbname][2] is True and after[target.dbname][5] is None
     assert after[target.dbname + "_failed"][2] is False
     assert target.dbname + "_k" not in after
+
+
+def test_a_template_is_kept_as_none_and_swapped_back(database: t.Any, admin: t.Any) -> None:
+    """As a template the kept database could not be dropped."""
+    target = live(database())
+    cursor = admin().cursor()
+    cursor.execute("ALTER DATABASE %s IS_TEMPLATE true" % target.dbname)
+    swap(target, stage(target, target.dbname + "_s"), target.dbname + "_k")
+    templates = "SELECT datname FROM pg_database WHERE datistemplate AND datname LIKE '%s%%'" % target.dbname
+    assert execute(target, templates) == [(target.dbname,)]
+    kept = target.dbname + "_k"
+    done = restore(target, RestoreOptions(from_database=kept, confirm="%s %s" % (target.dbname, kept)))
+    assert done["changed"] and which(target) == "live" and execute(target, templates) == [(target.dbname,)]
+    cursor.execute("DROP DATABASE %s" % done["kept"])
+    cursor.execute("ALTER DATABASE %s IS_TEMPLATE false" % target.dbname)
 
 
 @pytest.mark.parametrize("role", ["owner", "superuser"])
