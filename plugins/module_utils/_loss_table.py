@@ -36,6 +36,8 @@ def loss_lines(loss: t.Mapping[str, t.Any], width: int = 120) -> list[str]:
         keys = ("rows_now", "rows_then", "added", "changed", "removed")
         rows = [[entry.get("table"), *(_number(entry.get(key)) for key in keys), _by(entry)] for entry in tables]
         lines = ["Since the restore point: added and changed rows are lost by going back, removed rows come back.", ""]
+        if loss.get("measured") is False:
+            lines = ["Tables that differ from the restore point; their rows were counted by the run that asked for the confirmation.", ""]
         lines += draw(_HEADERS, rows[:_ROWS], width, _HEADERS[1:6])
         lines += ["and %d more tables" % (len(rows) - _ROWS)] if len(rows) > _ROWS else []
     elif not loss.get("differences"):

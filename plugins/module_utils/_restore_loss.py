@@ -15,7 +15,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._kept import entered
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection
-from ansible_collections.pgops.migrations.plugins.module_utils._loss import Loss, measure, sessions_to_cut, unknown
+from ansible_collections.pgops.migrations.plugins.module_utils._loss import Loss, by_fingerprints, measure, sessions_to_cut, unknown
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest, plain
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import RestoreOptions
@@ -26,8 +26,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 LOCK_TIMEOUT = "5s"
 
 
-def loss_to_archive(target: Target, manifest: Manifest, program: Program, options: RestoreOptions) -> tuple[Loss, bool]:
+def loss_to_archive(target: Target, manifest: Manifest, program: Program, options: RestoreOptions, exact: bool = True) -> tuple[Loss, bool]:
     """The loss, and whether nothing differs at all.
+
+    :param exact: read the rows of the tables that differ; else only tell which tables do, by their number of rows and their hash.
 
     It must not stand in the way of a rescue: when live cannot be read, that is said instead.
     """
@@ -36,7 +38,8 @@ def loss_to_archive(target: Target, manifest: Manifest, program: Program, option
         with moment(target, None, options.name("check"), {"lock_timeout": LOCK_TIMEOUT}) as conn:
             live = plain(take(conn, columns_from=manifest.fingerprint))
             with pinned(conn) as rows:
-                loss = measure(then, rows, manifest.expected(live), live)
+                then_fingerprint = manifest.expected(live)
+                loss = measure(then, rows, then_fingerprint, live) if exact else by_fingerprints(rows, then_fingerprint, live)
     except MigrationError as error:
         return unknown(error.msg, manifest.fingerprint), False
     return loss, loss["known"] and not loss["differences"]

@@ -42,8 +42,9 @@ options:
     default: false
   loss:
     description:
-      - With O(from_database), V(auto) measures what will be lost until it is confirmed, and not again in the confirmed run, which takes as long as the swap.
-      - V(before) measures it in the confirmed run, too.
+      - V(auto) counts the rows that will be lost until it is confirmed, and not again in the confirmed run. That one tells which tables differ,
+        and with O(from_database) not even that, so that it takes as long as the swap.
+      - V(before) counts them in the confirmed run, too.
     type: str
     choices: [auto, before]
     default: auto

@@ -27,6 +27,7 @@ def test_every_number_is_in_its_column() -> None:
     [
         ({"known": True, "tables": [], "differences": 0}, "Nothing differs"),
         ({"known": False, "reason": "table x is locked"}, "not known: table x is locked"),
+        ({"known": True, "measured": False, "tables": [{"table": "t", "rows_now": 3, "rows_then": 2, "added": None}]}, "Tables that differ"),
         ({"known": False, "measured": False, "reason": "it was shown"}, "not measured again: it was shown"),
         ({"known": True, "sequences": [{"sequence": "public.s", "now": 1500, "then": 7}], "differences": 1}, "Sequences that go back: public.s 1,500 -> 7"),
         ({"known": True, "objects": ["Column a.b was added."], "differences": 1}, "Schema: Column a.b was added."),
