@@ -102,7 +102,7 @@ def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str,
         ]
         # Databases of the same name on several servers may share a folder.
         newest = next((manifest for manifest in found if manifest.target["system_identifier"] == identity["system_identifier"]), None)
-        if options.reuse and newest and reusable(target, options, folder, newest, pg_dumpall):
+        if options.reuse and newest and reusable(target, options, folder, newest, (pg_dump, pg_restore, pg_dumpall)):
             return {"changed": False, "restore_point": _summary(folder, options, newest, reused=True), "warnings": warnings}
         warnings += _check_room(options.backup_dir, identity["size_bytes"])
         if check_mode:

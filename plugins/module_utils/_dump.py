@@ -28,7 +28,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts imp
 )  # fmt: skip
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, row, rows, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
-from ansible_collections.pgops.migrations.plugins.module_utils._encryption import encrypt_argv
+from ansible_collections.pgops.migrations.plugins.module_utils._encryption import Decryption, encrypt_argv
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import PINNED
@@ -76,6 +76,16 @@ class BackupOptions:
     lock_wait_timeout: float = 10.0
     run_id: str = ""
     label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The application_name of sessions before there is a restore point to name them by."""
+        return ("pgops.migrations backup %s" % self.run_id).strip()
+
+    @property
+    def decryption(self) -> Decryption:
+        """How an archive that was encrypted so is opened."""
+        return Decryption(identity_file=self.identity_file, gpg_home=self.gpg_home)
 
     @property
     def tool(self) -> str:

@@ -13,7 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts, prerequisites_of, read_ledger, unwritten
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, rows, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._dump import BackupOptions
 from ansible_collections.pgops.migrations.plugins.module_utils._encryption import verify_signature
@@ -24,11 +24,13 @@ from ansible_collections.pgops.migrations.plugins.module_utils._identity import 
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, digest, from_json, plain
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import load
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_text import of_archive, of_database
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import in_use, read_proof
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: What says that two snapshots are of the same database on the same server. After a swap the OID is another one.
 _SAME = ("system_identifier", "database", "server_version_num")
+_EXTENSION_ROWS = "SELECT extname FROM pg_extension WHERE cardinality(extconfig) > 0"
 
 
 def manifests(folder: str) -> list[Manifest]:
@@ -54,17 +56,28 @@ def next_sequence(found: t.Iterable[Manifest], others: t.Iterable[int] = ()) -> 
     return max([manifest.sequence for manifest in found] + list(others) + [0]) + 1
 
 
-def reusable(target: Target, options: BackupOptions, folder: str, manifest: Manifest, pg_dumpall: Program | None) -> bool:
+def reusable(target: Target, options: BackupOptions, folder: str, manifest: Manifest, programs: tuple[Program, Program, Program | None]) -> bool:
     """Whether a new restore point would be the same as this one: whole, proved, as it was asked for, and of the present state.
 
     What is cheap is compared first; the rows are read only when nothing else differs.
+
+    :param programs: pg_dump, pg_restore, and pg_dumpall where there is one.
     """
+    pg_dump, pg_restore, pg_dumpall = programs
     path = os.path.join(folder, manifest.id)
     try:
         if not _as_asked(path, options, manifest):
             return False
         with in_use(path):
-            if not _present(target, options, manifest):
+            with _looking(target, options) as conn:
+                proof = _present(conn, target, manifest)
+                if proof is False:
+                    return False
+            # What a fingerprint leaves out, pg_dump prints; both of the same program, or the texts tell nothing.
+            if proof is None and (
+                pg_dump.version != manifest.archive["client_version"]
+                or of_database(pg_dump, target, options.name) != of_archive(pg_restore, path, manifest, target, options.decryption)
+            ):
                 return False
             if manifest.globals is not None and not _same_roles(target, options, manifest, pg_dumpall):
                 return False
@@ -99,23 +112,34 @@ def _same_roles(target: Target, options: BackupOptions, manifest: Manifest, pg_d
     return pg_dumpall is not None and globals_digest(read_globals(pg_dumpall, target, options.globals_hashes)) == (manifest.globals or {})["digest"]
 
 
-def _present(target: Target, options: BackupOptions, manifest: Manifest) -> bool:
+@contextlib.contextmanager
+def _looking(target: Target, options: BackupOptions) -> t.Iterator[t.Any]:
     wait = dict(QUIET, lock_timeout="%dms" % round(options.lock_wait_timeout * 1000))
-    name = ("pgops.migrations backup %s" % options.run_id).strip()
-    with connection(target, application_name=name, settings=wait, read_only=True) as conn, sql_errors("compare the database with a restore point", target):
+    with (
+        connection(target, application_name=options.name, settings=wait, read_only=True) as conn,
+        sql_errors("compare the database with a restore point", target),
+    ):
         no_timeouts(conn)
         execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        identity = identify(conn)
-        if [identity[key] for key in _SAME] != [manifest.target[key] for key in _SAME]:
-            return False
-        settings = read_settings(conn, identity["database_oid"])
-        if plain(settings) != manifest.settings or plain(prerequisites_of(conn, settings)) != manifest.prerequisites:
-            return False
-        if read_ledger(conn, target.schema) != manifest.ledger or take(conn, level="schema")["schema"]["digest"] != manifest.fingerprint["schema"]["digest"]:
-            return False
-        if unwritten(conn, manifest.target["wal_mark"], manifest.fingerprint):
-            return True
-        return bool(take(conn, level="full")["digest"] == manifest.fingerprint["digest"])
+        yield conn
+
+
+def _present(conn: t.Any, target: Target, manifest: Manifest) -> bool | None:
+    """True where nothing was written since; None where the fingerprints are equal; False otherwise."""
+    identity = identify(conn)
+    if [identity[key] for key in _SAME] != [manifest.target[key] for key in _SAME]:
+        return False
+    settings = read_settings(conn, identity["database_oid"])
+    if plain(settings) != manifest.settings or plain(prerequisites_of(conn, settings)) != manifest.prerequisites:
+        return False
+    if read_ledger(conn, target.schema) != manifest.ledger or take(conn, level="schema")["schema"]["digest"] != manifest.fingerprint["schema"]["digest"]:
+        return False
+    if unwritten(conn, manifest.target["wal_mark"], manifest.fingerprint):
+        return True
+    if rows(conn, _EXTENSION_ROWS):
+        # Rows that pg_dump takes along and no fingerprint sees.
+        return False
+    return None if take(conn, level="full")["digest"] == manifest.fingerprint["digest"] else False
 
 
 __all__ = ("manifests", "next_sequence", "reusable")
