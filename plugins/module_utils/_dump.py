@@ -45,6 +45,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 #: What the text of a value depends on and pg_dump leaves to the settings of database and role.
 #: The others it sets itself (DateStyle, IntervalStyle, extra_float_digits, search_path, row_security...).
 TEXT_SETTINGS = {name: PINNED[name] for name in ("TimeZone", "DateStyle", "IntervalStyle", "bytea_output", "lc_monetary", "quote_all_identifiers", "xmlbinary")}
+#: pg_dump lifts the limits itself, but not before its first statement.
+_SESSION = dict(TEXT_SETTINGS, **QUIET)
 _BLOCKERS = """
 SELECT DISTINCT a.pid, a.usename, a.application_name, a.state, l.relation::regclass::text
   FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -202,7 +204,7 @@ class Dump:
     def _dumping(self, snapshot: str) -> t.ContextManager[Child]:
         argv, tool = self._dump_argv(snapshot), self.options.tool
         if not tool:
-            return started(argv, self.target, application_name=self.dump_name, settings=TEXT_SETTINGS)
+            return started(argv, self.target, application_name=self.dump_name, settings=_SESSION)
         return streaming(
             argv,
             [self.pg_restore.path, "--file=/dev/null"],
@@ -210,7 +212,7 @@ class Dump:
             self._archive,
             self.target,
             self.dump_name,
-            TEXT_SETTINGS,
+            _SESSION,
             self.options.gpg_home,
         )
 
