@@ -21,6 +21,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint impo
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, decide
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Finding, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, on_database, replay
+from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import unseen
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import scratch_database
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import keywords, split
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import scan
@@ -188,7 +189,7 @@ def _silent(verdict: Verdict, script: str | None, edited: bool) -> str:
         return "the script reaches beyond the database (%s), so it is not run in a scratch one" % outside
     if _effects.leaves_open(script):
         return "the script begins a transaction and does not end it"
-    return _effects.hides_its_end(script, split(script))
+    return unseen(script) or _effects.hides_its_end(script, split(script))
 
 
 def _at_work(conn: t.Any) -> str:

@@ -32,6 +32,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import SCRIPT, MigrationFile, digest
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, on_database, replay
+from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import made_anew, remarks
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import scratch_database
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -41,6 +42,7 @@ Fingerprint = t.Dict[str, t.Any]
 CATALOG, PRISMA = "catalog", "prisma"
 _BY_HAND = ("owner ", "grants ", "comment ", "security label ", "default privileges ", "column order ")
 _NO_DATA = "Nothing: neither rows nor values are concerned."
+_REMARK: dict[str, t.Any] = {"kind": "data_not_undone", "object": "", "count": None, "blocks": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +163,9 @@ class _Work:
         elif wanted in ("auto", PRISMA):
             try:
                 script = _draft_prisma.draft(self.target, self.scratch(), self.found.project, self.found.folder, self.files, self.files[: -len(self.undone)])
+                anew = made_anew(script)
+                if anew and wanted == "auto":
+                    raise MigrationError("it would drop and make anew: %s" % ", ".join(anew), code="REVERSE_UNPROVED")
                 tried = self._try(PRISMA, script, [], before, self._copy_of_after())
                 if tried.proved or wanted == PRISMA:
                     return tried
@@ -170,7 +175,7 @@ class _Work:
             except MigrationError as error:
                 if wanted == PRISMA:
                     raise
-                self.trials.append("Prisma's draft could not be had: %s." % error.msg.rstrip("."))
+                self.trials.append("Prisma's draft is not used: %s." % error.msg.rstrip("."))
         # The last use of the database, so it needs no copy.
         return self._try(CATALOG, worked.statements, worked.stuck, before, after_db)
 
@@ -244,7 +249,11 @@ class _Work:
             about += [each["text"] for each in tried.differences] + ["Cannot be run: %s %s." % (each["error"], each["statement"]) for each in tried.stuck]
         if any(note.blocks for note in notes):
             about.append("FAILS on the data that is there, unless it is changed first; see below.")
-        return _draft_text.script(word, [file.name for file in self.undone], about, [note.text() for note in notes] or [_NO_DATA], tried.statements)
+        said = [note.text() for note in notes] + self._remarks()
+        return _draft_text.script(word, [file.name for file in self.undone], about, said or [_NO_DATA], tried.statements)
+
+    def _remarks(self) -> list[str]:
+        return [text for file in self.undone for text in remarks(file.name, file.sql or "")]
 
     def _result(self, name: str, text: str, tried: Tried, notes: t.Sequence[_draft_data.Counted], drift: list[dict[str, t.Any]]) -> dict[str, t.Any]:
         obstacles = [note.as_dict() for note in notes if note.blocks]
@@ -259,7 +268,7 @@ class _Work:
             "differences": tried.differences,
             "stuck": tried.stuck,
             "obstacles": obstacles,
-            "notes": [note.as_dict() for note in notes],
+            "notes": [note.as_dict() for note in notes] + [dict(_REMARK, text=text) for text in self._remarks()],
             "drift": drift,
             "warnings": self.warnings
             + list(self.found.project.warnings)

@@ -91,7 +91,8 @@ def choose(
     unfinished = report.named(UNFINISHED)
     if route == RECOVER or (route == "auto" and unfinished):
         if not unfinished:
-            raise MigrationError("there is no unfinished migration to recover from", code="ROLLBACK_IMPOSSIBLE")
+            # The second run of a recovery; never a way to somewhere else.
+            return Choice(HOLD, "no migration is unfinished, so there is nothing to recover from")
         others = () if route == RECOVER else tuple(_describe(point) for point in _by_preference(points, None))
         return Choice(RECOVER, "%s is unfinished" % ", ".join(unfinished), undo=tuple(unfinished), others=others)
     done = _reversed(applied, undo, route, reverses or {})
@@ -159,7 +160,7 @@ def _to_newest(report: Report, applied: t.Sequence[str], points: t.Sequence[Poin
     raise MigrationError(
         "there is no usable restore point from before a migration%s" % _unusable(points),
         code="ROLLBACK_UNDECIDED",
-        next_step='name what to undo by a reverse migration: -e \'{"migration_undo": ["%s"]}\'' % (applied[-1] if applied else "NAME"),
+        next_step="name what to undo by a reverse migration: -e migration_undo=%s" % (applied[-1] if applied else "NAME"),
     )
 
 

@@ -43,6 +43,9 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     points = [point for point in map(as_point, entries) if point is not None]
     scripts = {name: undone_by(folder.by_name()[name].sql) for name in applied if name in folder.by_name()}
     reverses = {name: undone for name, undone in scripts.items() if undone}
+    # One that was taken back itself has taken nothing back.
+    again = {name for undone in reverses.values() for name in undone}
+    reverses = {name: undone for name, undone in reverses.items() if name not in again}
     choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto", reverses)
     point = choice.point
     return dict(
@@ -81,14 +84,17 @@ def as_point(entry: t.Mapping[str, t.Any]) -> Point | None:
     """An entry of database_backup_info as the choice needs it; None for what no rollback of ours can use."""
     if entry["kind"] not in ("dump", "snapshot"):
         return None
-    applied = (entry.get("ledger") or {}).get("applied")
+    ledger = entry.get("ledger") or {}
+    applied = ledger.get("applied")
+    # Taken in the middle of a migration: going back to it leads to a blocked database.
+    clean = ledger.get("clean") is not False
     return Point(
         kind=entry["kind"],
         id=entry["id"],
         sequence=int(entry.get("sequence") or 0),
         place=str(entry.get("path") or "") if entry["kind"] == "dump" else str(entry.get("name") or ""),
-        usable=bool(entry["usable"]),
-        reason=str(entry.get("reason") or ""),
+        usable=bool(entry["usable"]) and clean,
+        reason=str(entry.get("reason") or ("" if clean else "a migration was unfinished when it was taken")),
         # Without a ledger nothing was applied.
         applied=tuple(applied or ()) if entry["usable"] else None,
     )

@@ -25,6 +25,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._copytext import 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._kept import KeptOptions, close_left, entered, find, locked
+from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE as LEDGER
 from ansible_collections.pgops.migrations.plugins.module_utils._loss import sequences_back
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import plain
 from ansible_collections.pgops.migrations.plugins.module_utils._rowdiff import ADDED, CHANGED, Rows, again, compare, pair
@@ -173,7 +174,12 @@ class _Salvage:
             raise MigrationError(
                 "%s has no table %s" % (self.kept["name"], ", ".join(missing)), code="OPTION_INVALID", next_step="write tables as public.users"
             )
-        return [label for label, entry in kept["tables"].items() if (only is None or label in only) and entry["rows"] and entry != live["tables"].get(label)]
+        # Rows of the ledger would claim what the live schema does not have.
+        ledger = "." + LEDGER
+        if any(label.endswith(ledger) and entry != live["tables"].get(label) for label, entry in kept["tables"].items()):
+            self.notes.append("The ledger %s differs; it is not in the files, as live's must tell of live." % LEDGER)
+        names = [label for label in kept["tables"] if (only is None or label in only) and not label.endswith(ledger)]
+        return [label for label in names if kept["tables"][label]["rows"] and kept["tables"][label] != live["tables"].get(label)]
 
     def _order(self, labels: t.Collection[str], kept: t.Mapping[str, t.Any]) -> tuple[list[str], list[str]]:
         """The tables so that what is referred to comes first, and those where that cannot be."""

@@ -11,7 +11,6 @@ It claims what is proved, and says where something is not known.
 
 from __future__ import annotations
 
-import json
 import shlex
 import typing as t
 
@@ -108,12 +107,19 @@ def _why_capital(view: View) -> str:
     return _capital(_why(view), bool((view.result("deploy").get("failed_migration") or {}).get("name")))
 
 
+def _hold(names: t.Sequence[str]) -> str:
+    """The option that holds migrations back, without a character that a terminal's output would escape."""
+    return "-e migration_hold=%s" % shlex.quote(",".join(str(name) for name in names))
+
+
 def _nothing(view: View) -> str:
     choice = view.result("choice")
     if choice.get("route") == "hold":
         held = list(choice.get("hold") or ())
         text = "nothing to undo, %s" % choice.get("why")
-        return text + (". To leave it pending: -e %s." % shlex.quote(json.dumps({"migration_hold": held})) if held else "")
+        return text + (". To leave it pending: %s" % _hold(held) if held else "")
+    if view.state("restore") == "nothing" and view.result("restore").get("comparison") == "same_database":
+        return "nothing to do, %s is that very database since an earlier run; what was written since is in it" % _database(view)
     if view.state("restore") == "nothing":
         return "nothing to do, %s is already as in the restore point%s" % (_database(view), _blank(_restored_id(view)))
     totals = [view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight")]
@@ -259,7 +265,9 @@ def _restored(view: View) -> str:
     text = "RESTORED. %s is as in the %s%s: %s" % (_database(view), kind, _blank(_restored_id(view)), _equal(view))
     kept, waited = view.result("restore").get("kept"), seconds_text((view.result("restore").get("seconds") or {}).get("unavailable"))
     text += ". The former database is kept as %s" % kept if kept else ""
-    return text + (". Clients waited %s." % waited if waited else ".")
+    text += ". Clients waited %s." % waited if waited else "."
+    held = list(view.result("choice").get("hold") or ())
+    return text + (" The next deploy applies again what was undone, unless it is held back: %s" % _hold(held) if held else "")
 
 
 def _done(view: View) -> str:

@@ -220,7 +220,7 @@ ROLLBACKS: list[tuple[str, dict[str, t.Any], str, str]] = [
         "nothing to undo",
         {"choice": {"route": "hold", "why": "b is not applied, so there is nothing to undo", "hold": ["b"]}},
         "nothing_to_do",
-        'migration_hold": ["b"]',
+        "-e migration_hold=b",
     ),
     (
         "by a snapshot",
@@ -228,7 +228,7 @@ ROLLBACKS: list[tuple[str, dict[str, t.Any], str, str]] = [
         "restored",
         "is as in the snapshot 20261122T000000Z-abcdef: it is that database itself. The former database is kept as",
     ),
-    ("by a snapshot, again", {"restore": dict(SWAPPED, changed=False)}, "nothing_to_do", "nothing to do, microcare is already as in"),
+    ("by a snapshot, again", {"restore": dict(SWAPPED, changed=False)}, "nothing_to_do", "nothing to do, microcare is that very database"),
     ("a draft that was refused", {"choice": {"route": "reverse"}, "reverse": failed("SCHEMA_DRIFT", "live differs")}, "refused", "SCHEMA_DRIFT: live differs"),
     (
         "by a reverse migration",

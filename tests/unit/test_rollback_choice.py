@@ -49,6 +49,7 @@ ALL = ("a done", "b done", "c done")
         # Another history is no way back.
         (ALL, [dump(2, "a", "x"), dump(1, "a")], {}, "restore_point", ["b", "c"], "p1"),
         # Scenario 3: half way.
+        (ALL, [dump(1, "a")], {"route": "recover"}, "hold", [], None),
         (("a done", "b failed"), [dump(1, "a")], {}, "recover", ["b"], None),
         (("a done", "b failed"), [dump(1, "a")], {"route": "recover"}, "recover", ["b"], None),
         (("a done", "b failed"), [dump(1)], {"route": "restore_point"}, "restore_point", ["a"], "p1"),
@@ -76,7 +77,6 @@ def test_the_way_back(described: tuple[str, ...], points: list[Point], options: 
         (ALL, [], {"undo": ["c"], "route": "restore_point"}, "ROLLBACK_IMPOSSIBLE"),
         (ALL, [dump(1, "a", "b")], {"undo": ["c"], "route": "snapshot"}, "ROLLBACK_IMPOSSIBLE"),
         (ALL, [], {"undo": ["c"], "route": "hold"}, "ROLLBACK_IMPOSSIBLE"),
-        (ALL, [], {"route": "recover"}, "ROLLBACK_IMPOSSIBLE"),
         (ALL, [], {"route": "sideways"}, "OPTION_INVALID"),
     ],
 )
