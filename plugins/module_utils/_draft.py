@@ -13,10 +13,9 @@ What a draft leaves undone shows when both schemas are compared after it was tri
 
 from __future__ import annotations
 
-import typing as t
-
 from ansible_collections.pgops.migrations.plugins.module_utils import _draft_rights, _draft_tables, _draft_types
-from ansible_collections.pgops.migrations.plugins.module_utils._draft_needs import needs
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_live import Live
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_needs import needs, needs_of_domains
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import EMPTY, LOST, NOT_DRAFTED, Change, Draft, Note, inlined
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Column, Key, Model, Unit
 
@@ -24,21 +23,25 @@ from ansible_collections.pgops.migrations.plugins.module_utils._schema_model imp
 _REBUILT = frozenset(["key", "sequence", "sequence owner", "statistics", "table"])
 
 
-def draft(goal: Model, now: Model, live: t.Callable[[Key], str] | None = None) -> Draft:
+def draft(goal: Model, now: Model, live: Model | None = None) -> Draft:
     """Steps from ``now`` to ``goal``; none when they are equal.
+
+    :param live: the schema of the live database, where renames were undone since.
 
     Comments, owners and rights of what comes back are drafted once it is there: apply the
     steps, read ``now`` again, and draft again until nothing is left.
     """
-    change = Change(goal, now, live or (lambda key: key[1].rpartition(".")[2] if key[0] == "column" else key[1]))
+    change = Change(goal, now, Live(now, live))
     result = Draft()
     _draft_types.decide(change)
     _decide(change)
     _close(change)
+    change.touched = [column for key, column in goal.columns.items() if key not in now.columns or key in change.again or key in change.converted]
     _draft_types.write(change, result)
     _draft_tables.write(change, result)
     _write_units(change, result)
     _draft_rights.write(change, result)
+    result.notes += needs_of_domains(change)
     result.steps.sort(key=lambda step: step.rank)
     return result
 
@@ -136,6 +139,8 @@ def _write_units(change: Change, result: Draft) -> None:
             result.add("drop %s" % unit.kind, unit.drop)
             _note_drop(change, unit, result)
         wanted = change.goal.units.get(key)
+        if wanted is not None and key not in change.going:
+            result.notes += needs(change, wanted)
         if wanted is not None and key not in change.going and wanted.definition != unit.definition:
             statements = _in_place(wanted, unit)
             if statements:
@@ -149,10 +154,12 @@ def _write_units(change: Change, result: Draft) -> None:
             result.notes.append(Note(NOT_DRAFTED, unit.name, "the %s is not drafted: make it by hand" % _described(unit)))
             continue
         result.add(unit.kind, *unit.create)
-        if key not in change.again:
-            if unit.kind == "sequence" and not unit.facts["owner"]:
-                result.notes.append(Note(EMPTY, unit.name, "the sequence %s starts again at its beginning" % unit.name))
-            result.notes += needs(change, unit)
+        result.notes += needs(change, unit)
+        if key not in change.again and unit.kind == "sequence" and not unit.facts["owner"]:
+            result.notes.append(Note(EMPTY, unit.name, "the sequence %s starts again at its beginning" % unit.name))
+        elif key not in change.again and unit.kind == "sequence" and ("column", unit.facts["owner"]) in change.now.columns:
+            text = "the sequence %s of %s starts again at its beginning: set it behind the numbers that are there (setval)"
+            result.notes.append(Note(EMPTY, unit.name, text % (unit.name, unit.facts["owner"])))
 
 
 def _described(unit: Unit) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_live import Live
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Column, Key, Model, Unit
 
 #: The order in which steps are tried; what fails is tried again after the others.
@@ -57,6 +58,7 @@ class Step:
 class Note:
     """One sentence about an object. ``probe`` is a query that gives one number on the live database.
 
+    ``by_text``: the same by way of text, where the server has no cast for the first.
     ``counted`` says what the number is; ``blocks``: the migration fails there unless it is 0.
     """
 
@@ -66,6 +68,7 @@ class Note:
     probe: str = ""
     counted: str = ""
     blocks: bool = False
+    by_text: str = ""
 
 
 @dataclasses.dataclass
@@ -83,12 +86,12 @@ class Draft:
 class Change:
     """What has to happen: the two schemas, and the objects that go, come or are converted.
 
-    ``live``: the name that a table or a column has in the live database, where a rename was undone before.
+    ``live``: what tables and columns are called in the live database, where a rename was undone before.
     """
 
     goal: Model
     now: Model
-    live: t.Callable[[Key], str]
+    live: Live
     #: Keys of what is dropped, whether it comes back or not.
     going: set[Key] = dataclasses.field(default_factory=set)
     #: Of these, what the goal has, too: it comes back because something under it changes.
@@ -97,6 +100,9 @@ class Change:
     converted: set[Key] = dataclasses.field(default_factory=set)
     #: Types that are made anew under their own name.
     remade: set[str] = dataclasses.field(default_factory=set)
+
+    #: Columns of the goal whose values are not those of now: they come back or are converted.
+    touched: list[Column] = dataclasses.field(default_factory=list)
 
     @property
     def gone_tables(self) -> set[str]:
@@ -112,7 +118,7 @@ class Change:
 
     def live_column(self, column: Column) -> tuple[str, str]:
         """Table and column as the live database calls them."""
-        return self.live(("table", column.table)), self.live(column.key)
+        return self.live.name(("table", column.table)), self.live.name(column.key)
 
 
 def quoted(name: str) -> str:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _draft_names
+from ansible_collections.pgops.migrations.plugins.module_utils import _draft_rows
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._draft import draft
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_live import Live
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_names import undo_renames
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import NOT_DRAFTED, Note, Step
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE
-from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Model, read
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Key, Model, read
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import split_name
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -38,6 +40,8 @@ class Found:
     notes: list[Note] = dataclasses.field(default_factory=list)
     stuck: list[dict[str, str]] = dataclasses.field(default_factory=list)
     renamed: bool = False
+    #: Tables and columns of the live database that must outlive the draft -> what they were called before.
+    kept: dict[Key, Key] = dataclasses.field(default_factory=dict)
 
 
 def read_model(target: Target, dbname: str) -> Model:
@@ -59,23 +63,27 @@ def empty(target: Target, dbname: str) -> None:
 def work_out(target: Target, dbname: str, goal: Model, scripts: t.Mapping[str, str]) -> Found:
     """The statements that take the scratch database to ``goal``; it is left as it was.
 
+    :param goal: read in this very database before the scripts ran in it, so that it is known what was renamed.
     :param scripts: name -> text of the migrations that are undone, in the order in which they were applied.
     """
-    found = Found()
-    renames = _draft_names.read_renames(list(scripts.values()), target.schema)
+    found = Found(notes=_draft_rows.data_notes(scripts, goal, target.schema))
     with connection(dataclasses.replace(target, dbname=dbname), settings={"synchronous_commit": "off"}) as conn:
         execute(conn, "BEGIN")
         try:
             # As the engines run a script.
             execute(conn, sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(target.schema)))
-            now = read(conn, (target.schema, TABLE))
-            found.notes += _draft_names.data_notes(scripts, goal, target.schema) + _draft_names.made_anew(renames, goal, now)
-            undo = _draft_names.Undo(renames, goal, now)
-            steps = [Step("table", (statement,)) for statement in undo.statements]
-            found.renamed = bool(steps)
-            _run(conn, steps, found)
+            live = read(conn, (target.schema, TABLE))
+            found.kept = _draft_rows.kept(goal, live)
+            undo = undo_renames(goal.things, live.things) if goal.database == live.database else []
+            found.renamed = bool(undo)
+            if not _run_names(conn, undo, found):
+                # Else a draft would drop and add what it could not rename.
+                return found
             for number in range(ROUNDS):
-                result = draft(goal, read(conn, (target.schema, TABLE)), undo.live)
+                now = read(conn, (target.schema, TABLE))
+                if not number:
+                    found.notes += _draft_rows.made_anew(goal, now) + _draft_rows.unknown(goal, now, Live(now, live))
+                result = draft(goal, now, live)
                 found.notes += [note for note in result.notes if not number or (note.kind == NOT_DRAFTED and note not in found.notes)]
                 if not result.steps or not _run(conn, result.steps, found):
                     break
@@ -83,6 +91,17 @@ def work_out(target: Target, dbname: str, goal: Model, scripts: t.Mapping[str, s
             if not conn.closed:
                 execute(conn, "ROLLBACK")
     return found
+
+
+def _run_names(conn: t.Any, statements: t.Sequence[str], found: Found) -> bool:
+    """Run the renames in their order; False with one of them stuck."""
+    for statement in statements:
+        _done, error = _attempt(conn, Step("table", (statement,)))
+        if error is not None:
+            found.stuck = [{"statement": statement, "error": _words(error)}]
+            return False
+        found.statements.append(("", statement))
+    return True
 
 
 def _run(conn: t.Any, steps: t.Sequence[Step], found: Found) -> bool:

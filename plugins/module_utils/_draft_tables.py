@@ -36,8 +36,10 @@ def write(change: Change, result: Draft) -> None:
     for name in sorted(change.gone_tables):
         if not (change.now.tables[name]["is_partition"] and change.gone_tables.intersection(change.now.tables[name]["parents"])):
             result.add("drop table", "DROP TABLE %s" % name)
-        probe = "SELECT count(*) FROM ONLY %s" % change.live(("table", name))
-        result.notes.append(Note(LOST, name, "the table %s goes, with all its rows" % name, probe, "rows that are there now"))
+        there = change.live.name(("table", name))
+        # The rows of a partitioned table are those of its partitions.
+        probe = "SELECT count(*) FROM %s%s" % ("" if change.now.tables[name]["kind"] == "p" else "ONLY ", there)
+        result.notes.append(Note(LOST, there, "the table %s goes, with all its rows" % there, probe, "rows that are there now"))
     for name, facts in change.goal.tables.items():
         if name in change.now.tables:
             _alter(change, name, facts, change.now.tables[name], result)
@@ -151,7 +153,8 @@ def _columns(change: Change, table: str, result: Draft) -> None:
             if column.key not in change.again and not column.facts["generated"]:
                 live_table, live_column = change.live_column(column)
                 probe = "SELECT count(%s) FROM %s" % (live_column, live_table)
-                result.notes.append(Note(LOST, column.key[1], "the column %s goes, with its values" % column.key[1], probe, "values that are there now"))
+                there = change.live.key(column.key)[1]
+                result.notes.append(Note(LOST, there, "the column %s goes, with its values" % there, probe, "values that are there now"))
     for column in change.goal.columns_of(table):
         if change.comes(column.key):
             if not column.facts["inherited"]:
@@ -176,7 +179,7 @@ def _add(change: Change, table: str, column: Column, result: Draft) -> None:
     if facts["notnull"] and not filled:
         remark = "No value is known for the rows that are there. Write here how %s is filled before NOT NULL is set." % column.key[1]
         result.add("column", "ALTER TABLE %s ALTER COLUMN %s SET NOT NULL" % (table, column.name), remark=remark.replace("\n", " "))
-        probe = "SELECT count(*) FROM %s" % change.live(("table", table))
+        probe = "SELECT count(*) FROM %s" % change.live.name(("table", table))
         text = "the column %s is NOT NULL and has no default: rows that are there need a value first" % column.key[1]
         result.notes.append(Note(NEEDS, column.key[1], text, probe, "rows without a value", True))
 
@@ -204,7 +207,9 @@ def _note_conversion(change: Change, column: Column, now: Column, result: Draft)
         labels = own.facts["labels"] or []
         if old is not None and set(old.facts["labels"] or ()) <= set(labels):
             return
-        array = "ARRAY[%s]::text[]" % ", ".join(map(literal, labels))
+        # As they are called there: a value may have been renamed, and another one have got its name.
+        there = change.live.labels(own.name, labels) if now.facts["of_type"] == own.name else labels
+        array = "ARRAY[%s]::text[]" % ", ".join(map(literal, there))
         test = "NOT %s::text[] <@ %s" if column.facts["array"] else "%s::text <> ALL (%s)"
         probe = "SELECT count(*) FROM %s WHERE %s" % (live_table, test % (live, array))
         text = "the column %s takes only the values %s again: rows with another one must be changed first" % (column.key[1], ", ".join(labels))
@@ -213,7 +218,8 @@ def _note_conversion(change: Change, column: Column, now: Column, result: Draft)
         probe = "SELECT count(*) FROM %s WHERE %s IS NOT NULL AND %s::%s::%s IS DISTINCT FROM %s" % (live_table, live, live, after, before, live)
         text = "the column %s goes back from %s to %s: a value may be refused, or lose what the type cannot hold" % (column.key[1], before, after)
         strict = after.startswith("character")
-        result.notes.append(Note(NEEDS if strict else CONVERTED, column.key[1], text, probe, "values that do not fit", strict))
+        by_text = "SELECT count(*) FROM %s WHERE %s IS NOT NULL AND %s::text::%s::text IS DISTINCT FROM %s::text" % (live_table, live, live, after, live)
+        result.notes.append(Note(NEEDS if strict else CONVERTED, column.key[1], text, probe, "values that do not fit", strict, by_text))
     elif before != after:
         result.notes.append(Note(CONVERTED, column.key[1], "the column %s goes back from %s to %s" % (column.key[1], before, after)))
 

@@ -12,52 +12,35 @@ The live database is only read. All that is run is run in scratch databases.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import os
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import (
-    _comparison,
     _draft_data,
     _draft_file,
     _draft_prisma,
     _draft_run,
     _draft_text,
-    _fingerprint,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, row
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import LOST
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import SCRIPT, MigrationFile, digest
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
-from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, on_database, replay
-from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import made_anew, remarks
+from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, replay
+from ansible_collections.pgops.migrations.plugins.module_utils._reverse_trial import Fingerprint, Tried, compared, of_ledger, take, try_draft
+from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import remarks
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import scratch_database
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import UNFINISHED
 
-Fingerprint = t.Dict[str, t.Any]
 CATALOG, PRISMA = "catalog", "prisma"
 _BY_HAND = ("owner ", "grants ", "comment ", "security label ", "default privileges ", "column order ")
 _NO_DATA = "Nothing: neither rows nor values are concerned."
 _REMARK: dict[str, t.Any] = {"kind": "data_not_undone", "object": "", "count": None, "blocks": False}
-
-
-@dataclasses.dataclass(frozen=True)
-class Tried:
-    """A draft and what became of it on the scratch database. ``differences``: what is not as before, the order of columns included."""
-
-    by: str
-    statements: list[tuple[str, str]] | str
-    differences: list[dict[str, t.Any]]
-    stuck: list[dict[str, str]]
-
-    @property
-    def proved(self) -> bool:
-        """Whether the schema is that of before. Where a column stands in its table cannot be restored, and is said instead."""
-        return not self.stuck and all(difference["object"].startswith("column order ") for difference in self.differences)
 
 
 def reverse(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
@@ -123,12 +106,14 @@ class _Work:
 
     def result(self, check_mode: bool) -> dict[str, t.Any]:
         target, params = self.target, self.params
-        before_db, after_db = self.scratch(), self.scratch()
-        replay(target, before_db, self.files[: len(self.files) - len(self.undo)])
-        replay(target, after_db, self.files)
+        # Both in one database, where the catalogue's own numbers show what was renamed, whatever the scripts say.
+        after_db = self.scratch()
+        replay(target, after_db, self.files[: len(self.files) - len(self.undo)])
+        before, goal = take(target, after_db), _draft_run.read_model(target, after_db)
+        replay(target, after_db, self.undone)
         _draft_run.empty(target, after_db)
-        before, after, live = self._take(before_db), self._take(after_db), self._take(target.dbname)
-        drift = self._compared(after, live)
+        after, live = take(target, after_db), take(target, target.dbname)
+        drift = compared(after, live)
         hard = [each for each in drift if not _soft(each)]
         if hard and not params["allow_drift"]:
             text = "%s differs in %d places from what its migrations make: %s" % (target.label(), len(hard), hard[0]["text"])
@@ -136,10 +121,9 @@ class _Work:
         if len(hard) < len(drift):
             self.warnings.append("%d rights, owners, comments or extensions are not those of the migrations, which a draft restores" % (len(drift) - len(hard)))
         word = _draft_text.identity(self.undone, self._digest(after), self._digest(before))
-        goal = _draft_run.read_model(target, before_db)
         worked = _draft_run.work_out(target, after_db, goal, {file.name: file.sql or "" for file in self.undone})
         tried = self._best(worked, before, after_db)
-        notes = _draft_data.count(target, worked.notes)
+        notes = _draft_data.count(target, [*worked.notes, *tried.notes])
         name, existing = self._name(word)
         text = existing if existing is not None else self._text(word, tried, notes)
         result = self._result(name, text, tried, notes, drift)
@@ -163,21 +147,17 @@ class _Work:
         elif wanted in ("auto", PRISMA):
             try:
                 script = _draft_prisma.draft(self.target, self.scratch(), self.found.project, self.found.folder, self.files, self.files[: -len(self.undone)])
-                anew = made_anew(script)
-                if anew and wanted == "auto":
-                    raise MigrationError("it would drop and make anew: %s" % ", ".join(anew), code="REVERSE_UNPROVED")
-                tried = self._try(PRISMA, script, [], before, self._copy_of_after())
-                if tried.proved or wanted == PRISMA:
+                tried = try_draft(self.target, self._copy_of_after(), PRISMA, script, [], before, worked.kept)
+                if wanted == PRISMA or (tried.proved and not tried.notes):
                     return tried
-                self.trials.append(
-                    "Prisma's draft does not restore the schema: %s" % (tried.stuck[0]["error"] if tried.stuck else tried.differences[0]["text"])
-                )
+                why = tried.stuck[0]["error"] if tried.stuck else tried.notes[0].text if tried.proved else tried.differences[0]["text"]
+                self.trials.append("Prisma's draft %s: %s" % ("does not keep all values" if tried.proved else "does not restore the schema", why))
             except MigrationError as error:
                 if wanted == PRISMA:
                     raise
                 self.trials.append("Prisma's draft is not used: %s." % error.msg.rstrip("."))
         # The last use of the database, so it needs no copy.
-        return self._try(CATALOG, worked.statements, worked.stuck, before, after_db)
+        return try_draft(self.target, after_db, CATALOG, worked.statements, worked.stuck, before, worked.kept)
 
     def _copy_of_after(self) -> str:
         name = self.scratch()
@@ -185,42 +165,8 @@ class _Work:
         _draft_run.empty(self.target, name)
         return name
 
-    def _try(self, by: str, statements: list[tuple[str, str]] | str, stuck: list[dict[str, str]], before: Fingerprint, dbname: str) -> Tried:
-        """Apply the draft as it would be deployed, and compare with the schema of before."""
-        text = _draft_text.script("trial", [], [], [], statements)
-        try:
-            replay(self.target, dbname, [MigrationFile("reverse_trial", text)])
-        except MigrationError as error:
-            if error.code != "REPLAY_FAILED":
-                raise
-            stuck = stuck + [{"statement": "", "error": error.msg}]
-        return Tried(by, statements, self._compared(before, self._take(dbname)), stuck)
-
-    def _take(self, dbname: str) -> Fingerprint:
-        with connection(on_database(self.target, dbname), read_only=True) as conn:
-            return _fingerprint.take(conn, level="schema")
-
-    def _compared(self, before: Fingerprint, after: Fingerprint) -> list[dict[str, t.Any]]:
-        """The differences that are not the ledger's own; of objects by their definition, where the comparison has no sentence."""
-        found = [each for each in _comparison.compare(before, after) if not self._of_ledger(each["object"])]
-        old, new = before["schema"]["objects"], after["schema"]["objects"]
-        said = {each["object"] for each in found}
-        for key in sorted(set(old) | set(new)):
-            moved = key.startswith("column order ") and old.get(key) != new.get(key) and key in old and key in new
-            if moved and key not in said and not self._of_ledger(key):
-                found.append({"kind": "object_changed", "object": key, "before": old[key], "after": new[key], "text": "The %s changed." % key, "subjects": []})
-        return [{field: each[field] for field in ("kind", "object", "before", "after", "text")} for each in found]
-
-    @staticmethod
-    def _of_ledger(key: str) -> bool:
-        return (
-            any(name.rpartition(".")[2] == _comparison.LEDGER_TABLE for name in _comparison.names_in(key))
-            if " " in key
-            else key.endswith("._prisma_migrations")
-        )
-
     def _digest(self, fingerprint: Fingerprint) -> str:
-        return digest("\n".join("%s\t%s" % pair for pair in sorted(fingerprint["schema"]["objects"].items()) if not self._of_ledger(pair[0])))
+        return digest("\n".join("%s\t%s" % pair for pair in sorted(fingerprint["schema"]["objects"].items()) if not of_ledger(pair[0])))
 
     def _name(self, word: str) -> tuple[str, str | None]:
         """The name of the folder, and its text where it was written before."""
@@ -247,7 +193,10 @@ class _Work:
         else:
             about.append("NOT PROVED. Tried on a scratch database where all migrations had been applied; the schema was not that of before:")
             about += [each["text"] for each in tried.differences] + ["Cannot be run: %s %s." % (each["error"], each["statement"]) for each in tried.stuck]
-        if any(note.blocks for note in notes):
+        blocking = [note for note in notes if note.blocks]
+        if any(note.note.kind == LOST for note in blocking):
+            about.append("MAY LOSE values that were there before; see below.")
+        if any(note.note.kind != LOST for note in blocking):
             about.append("FAILS on the data that is there, unless it is changed first; see below.")
         said = [note.text() for note in notes] + self._remarks()
         return _draft_text.script(word, [file.name for file in self.undone], about, said or [_NO_DATA], tried.statements)
@@ -288,7 +237,8 @@ def _why_not(tried: Tried, obstacles: t.Sequence[t.Mapping[str, t.Any]]) -> str:
     if not tried.proved:
         first = next(each for each in tried.differences if not each["object"].startswith("column order "))
         return "the draft does not bring back the schema of before: %s" % first["text"]
-    return "the draft would fail on the data that is there now: %s" % obstacles[0]["text"]
+    what = "may lose values that were there before" if obstacles[0]["kind"] == LOST else "would fail on the data that is there now"
+    return "the draft %s: %s" % (what, obstacles[0]["text"])
 
 
 __all__ = ("reverse",)

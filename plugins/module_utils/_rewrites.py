@@ -42,8 +42,11 @@ def unseen(script: str) -> str:
 
 
 def remarks(name: str, script: str) -> list[str]:
-    """What a reverse migration must say of the values that this migration touched."""
-    found = ["%s drops and makes anew the %s: the values of before do not come back." % (name, what) for what in made_anew(script)]
+    """What a reverse migration must say of the values that this migration touched, besides what was dropped and made again.
+
+    The latter is known of the catalogue, and not guessed from the text.
+    """
+    found: list[str] = []
     if _USING.search(script):
         found.append("%s computes values anew (TYPE .. USING): they are converted back as they are now, and not as they were before." % name)
     if _SEQUENCE.search(script):

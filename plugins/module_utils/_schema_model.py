@@ -19,6 +19,7 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils import _catalog, _schema_sql, _schema_units_sql
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, row, rows
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import PINNED
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_identity import Ident, Things, read_things
 
 #: Kind and name: ("table", "public.users"), ("column", "public.users.id"), ("type", ...), or a unit's kind.
 Key = t.Tuple[str, str]
@@ -84,6 +85,10 @@ class Model:
     default_rights: dict[tuple[t.Any, ...], set[tuple[t.Any, ...]]] = dataclasses.field(default_factory=dict)
     #: What objects have where default_rights has no entry, for those entries that it has.
     builtin_rights: dict[tuple[t.Any, ...], set[tuple[t.Any, ...]]] = dataclasses.field(default_factory=dict)
+    #: Who is who: numbers mean the same in two readings of one database, and nothing where ``database`` differs.
+    database: int = 0
+    idents: dict[Ident, Key] = dataclasses.field(default_factory=dict)
+    things: Things = dataclasses.field(default_factory=dict)
 
     def columns_of(self, table: str) -> list[Column]:
         """The columns of a table in their order."""
@@ -95,6 +100,10 @@ class Model:
     def names(self) -> set[Key]:
         """The keys of all that the schema holds."""
         return {("table", name) for name in self.tables} | set(self.columns) | set(self.units) | {("type", name) for name in self.types}
+
+    def survives_in(self, later: Model) -> set[Ident]:
+        """What both readings hold; nothing where they are of different databases, in which the numbers mean nothing."""
+        return set(self.idents) & set(later.idents) if self.database == later.database else set()
 
     def dependents(self, key: Key) -> list[Key]:
         return sorted(self.depends.get(key, ()))
@@ -127,7 +136,9 @@ def pinned(conn: t.Any) -> t.Iterator[None]:
 class _Reader:
     def __init__(self, conn: t.Any, ledger: tuple[str, str] | None) -> None:
         self.model = Model()
-        self.keys: dict[tuple[str, int, int], Key] = {}
+        self.keys: dict[Ident, Key] = self.model.idents
+        self.model.database = (row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()") or (0,))[0]
+        self.model.things = read_things(conn)
         # As the server writes it, which decides what is put in quotes.
         self.ledger = (row(conn, "SELECT format('%%I.%%I', %s::text, %s::text)", ledger) or ("",))[0] if ledger else ""
         self._tables(conn)

@@ -30,7 +30,12 @@ SELECT CASE k.contype WHEN 'f' THEN 'foreign key' WHEN 'c' THEN 'check' WHEN 'x'
                WHERE fc.oid = k.confrelid),
            'parent_columns', (SELECT json_agg(quote_ident(a.attname) ORDER BY u.n) FROM unnest(k.confkey) WITH ORDINALITY u(num, n)
                          JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num),
-           'match', k.confmatchtype::text)
+           'match', k.confmatchtype::text,
+           'operators', (SELECT json_agg(format('OPERATOR(%I.%s)', pn.nspname, p.oprname) ORDER BY u.n) FROM unnest(k.conexclop) WITH ORDINALITY u(num, n)
+                         JOIN pg_operator p ON p.oid = u.num JOIN pg_namespace pn ON pn.oid = p.oprnamespace),
+           'elements', (SELECT json_agg(pg_get_indexdef(x.indexrelid, u.n, true) ORDER BY u.n)
+                          FROM pg_index x, generate_series(1, x.indnkeyatts) u(n) WHERE k.contype = 'x' AND x.indexrelid = k.conindid),
+           'predicate', (SELECT pg_get_expr(x.indpred, x.indrelid) FROM pg_index x WHERE k.contype = 'x' AND x.indexrelid = k.conindid))
   FROM rel JOIN pg_constraint k ON k.conrelid = rel.oid
  CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid) || CASE WHEN k.convalidated OR pg_get_constraintdef(k.oid) ~ 'NOT (VALID|ENFORCED)$' THEN ''
                             ELSE ' NOT VALID' END AS def) d

@@ -15,8 +15,10 @@ version_added: "1.0.0"
 description:
   - Drafts a new migration that undoes the newest applied ones, tries it on scratch databases, and writes it into the migrations folder.
     Nothing is deployed; M(pgops.migrations.migration_deploy) does that. The live database is only read.
-  - Two scratch databases are made by applying the folder's migrations, one without and one with those that are undone.
-    The second must equal the live schema, and after the draft the first; else the module refuses.
+  - The folder's migrations are applied to a scratch database, first without and then with those that are undone.
+    The second state must equal the live schema, and after the draft the first; else the module refuses.
+  - What was renamed or moved is known by the catalogue's own numbers of tables, columns, constraints, types, values ..., whatever statement did it,
+    and is renamed back with its values. A draft that drops or misplaces what was there before is refused while there are values in it.
   - A reverse migration brings back the schema and not the data. What comes back empty, what is lost, and what was written in the meantime is named,
     with numbers of the live database. To get data back, restore it from a restore point.
   - The role must own the database and have CREATEDB, or be a superuser.
@@ -31,7 +33,7 @@ options:
   draft_by:
     description:
       - V(prisma) takes the draft of the project's own CLI, C(prisma migrate diff); V(catalog) drafts from the server's catalogue.
-      - V(auto) takes Prisma's where the CLI can give one, it is proved, and nothing was renamed; else the catalogue's.
+      - V(auto) takes Prisma's where the CLI can give one, it is proved, keeps all values, and nothing was renamed; else the catalogue's.
         Prisma drops and adds what was renamed, with the loss of its rows; the catalogue's draft renames it back.
     type: str
     choices: [auto, prisma, catalog]
@@ -49,7 +51,8 @@ options:
     default: false
   accept_unproved:
     description:
-      - Write the draft although it does not bring back exactly the schema of before, or would fail on the data that is there now.
+      - Write the draft although it does not bring back exactly the schema of before, or would fail on the data that is there now, or lose
+        values that were there before.
       - It has to be mended by hand before it is deployed.
     type: bool
     default: false
@@ -153,7 +156,7 @@ stuck:
   type: list
   elements: dict
 obstacles:
-  description: Those of RV(notes) that make the migration fail on the data that is there now.
+  description: Those of RV(notes) that make the migration fail on the data that is there now, or lose values that were there before.
   returned: success, and with C(REVERSE_UNPROVED)
   type: list
   elements: dict
@@ -176,7 +179,7 @@ notes:
       description: Number of rows or values in the live database that are concerned, where it was counted.
       type: int
     blocks:
-      description: Whether the migration would fail because of it.
+      description: Whether the migration would fail, or lose values that were there before, because of it, or nobody knows that it would not.
       type: bool
 drift:
   description: Differences between the live schema and what the migrations make.

@@ -8,11 +8,14 @@ import datetime
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _draft_names, _draft_text
+from ansible_collections.pgops.migrations.plugins.module_utils import _draft_text
 from ansible_collections.pgops.migrations.plugins.module_utils._draft import draft
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_names import undo_renames
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import literal
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_rows import data_notes
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_identity import Thing, Things
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Column, Model, Type, Unit
 
 NOW = datetime.datetime(2026, 11, 22, 17, 0, 0, tzinfo=datetime.timezone.utc)
@@ -94,27 +97,110 @@ def test_enums(before: str, after: str, expected: list[str]) -> None:
     assert statements(goal, now) == expected
 
 
+SCHEMA, OTHER = ("pg_namespace", 1, 0), ("pg_namespace", 2, 0)
+
+
+def things(**relations: str) -> Things:
+    """Relations by their numbers: C(t10="users a b"), a table and its columns; C(i11="name"), an index of the table 10."""
+    made: Things = {SCHEMA: Thing("schema", "public", None), OTHER: Thing("schema", "other", None)}
+    for word, text in relations.items():
+        kind, number = {"t": "table", "o": "table", "v": "view", "i": "index", "c": "constraint"}[word[0]], int(word[1:])
+        name, *columns = text.split(" ")
+        ident = ("pg_constraint" if kind == "constraint" else "pg_class", number, 0)
+        inside = ("pg_class", number // 10 * 10, 0) if kind in ("index", "constraint") else OTHER if word[0] == "o" else SCHEMA
+        made[ident] = Thing(kind, name, inside, "p" if kind == "constraint" else "")
+        for position, column in enumerate(columns, 1):
+            if column != "-":
+                made["pg_class", number, position] = Thing("column", column, ident)
+    return made
+
+
 @pytest.mark.parametrize(
-    ("script", "whole", "parts"),
+    ("before", "now", "expected"),
     [
-        ("ALTER TABLE a RENAME TO b", {("relation", "public.b"): "public.a"}, {}),
-        ('ALTER TABLE IF EXISTS ONLY s."A" RENAME TO "B"; ALTER TABLE s."B" RENAME TO c', {("relation", "s.c"): "s.A"}, {}),
-        ("ALTER TABLE a RENAME x TO y; ALTER TABLE a RENAME COLUMN y TO z", {}, {("column", "public.a.z"): "public.a.x"}),
-        ("ALTER TABLE a RENAME COLUMN x TO y; ALTER TABLE a RENAME TO b", {("relation", "public.b"): "public.a"}, {("column", "public.b.y"): "public.a.x"}),
-        ("ALTER TABLE a RENAME TO b; ALTER TABLE b RENAME COLUMN x TO y", {("relation", "public.b"): "public.a"}, {("column", "public.b.y"): "public.a.x"}),
-        ("ALTER TABLE a RENAME CONSTRAINT x TO y", {}, {("constraint", "public.a.y"): "public.a.x"}),
-        ("ALTER TYPE e RENAME VALUE 'it''s' TO 'B'", {}, {("value", "public.e.B"): "public.e.it's"}),
-        ("ALTER TABLE a SET SCHEMA t", {("relation", "t.a"): "public.a"}, {}),
-        ("ALTER MATERIALIZED VIEW a RENAME TO b", {("relation", "public.b"): "public.a"}, {}),
-        ('ALTER TABLE column_of RENAME COLUMN "to" TO "column"', {}, {("column", "public.column_of.column"): "public.column_of.to"}),
-        ("-- ALTER TABLE a RENAME TO b\nSELECT 'ALTER TABLE a RENAME TO b'", {}, {}),
-        ("ALTER TABLE a RENAME TO b; DROP TABLE b; CREATE TABLE b (id int)", {}, {}),
+        ({"t10": "a x y"}, {"t10": "a x y"}, []),
+        # What is not there any more, or is new, is not renamed.
+        ({"t10": "a x"}, {"t20": "b x"}, []),
+        ({"t10": "a x"}, {"t10": "b x"}, ['ALTER TABLE "public"."b" RENAME TO "a"']),
+        ({"t10": "a x"}, {"t10": "b y"}, ['ALTER TABLE "public"."b" RENAME COLUMN "y" TO "x"', 'ALTER TABLE "public"."b" RENAME TO "a"']),
+        # Into the name of one that was dropped.
+        ({"t10": "a x y"}, {"t10": "a - x"}, ['ALTER TABLE "public"."a" RENAME COLUMN "x" TO "y"']),
+        ({"t10": "a x y z"}, {"t10": "a - x y"}, ['ALTER TABLE "public"."a" RENAME COLUMN "y" TO "z"', 'ALTER TABLE "public"."a" RENAME COLUMN "x" TO "y"']),
+        # The name was taken by a new one, which steps aside.
+        (
+            {"t10": "a x"},
+            {"t10": "a y x"},
+            ['ALTER TABLE "public"."a" RENAME COLUMN "x" TO "__reverse_0"', 'ALTER TABLE "public"."a" RENAME COLUMN "y" TO "x"'],
+        ),
+        # Exchanged.
+        (
+            {"t10": "a x y"},
+            {"t10": "a y x"},
+            [
+                'ALTER TABLE "public"."a" RENAME COLUMN "x" TO "__reverse_0"',
+                'ALTER TABLE "public"."a" RENAME COLUMN "y" TO "x"',
+                'ALTER TABLE "public"."a" RENAME COLUMN "__reverse_0" TO "y"',
+            ],
+        ),
+        ({"t10": "a"}, {"t10": "b", "v20": "a"}, ['ALTER TABLE "public"."a" RENAME TO "__reverse_0"', 'ALTER TABLE "public"."b" RENAME TO "a"']),
+        # An index has its name among the relations, and the index of a constraint that of the constraint.
+        ({"t10": "t", "i11": "a"}, {"t10": "t", "i11": "b", "t20": "u", "c21": "a"},
+         ['ALTER TABLE "public"."u" RENAME CONSTRAINT "a" TO "__reverse_0"', 'ALTER INDEX "public"."b" RENAME TO "a"']),
+        ({"t10": "a"}, {"o10": "a"}, ['ALTER TABLE "other"."a" SET SCHEMA "public"']),
+        ({"t10": "a"}, {"o10": "b"}, ['ALTER TABLE "other"."b" SET SCHEMA "public"', 'ALTER TABLE "public"."b" RENAME TO "a"']),
+        # The name on the way is taken by something that stays.
+        ({"t10": "a", "t20": "b"}, {"o10": "b", "t20": "b"}, ['ALTER TABLE "other"."b" RENAME TO "a"', 'ALTER TABLE "other"."a" SET SCHEMA "public"']),
+        ({"t10": "a", "t20": "b", "o30": "a"}, {"o10": "b", "t20": "b", "o30": "a"},
+         ['ALTER TABLE "other"."b" RENAME TO "__reverse_0"', 'ALTER TABLE "other"."__reverse_0" SET SCHEMA "public"',
+          'ALTER TABLE "public"."__reverse_0" RENAME TO "a"']),
+        # Its indexes go with a table: a new one of their names makes room for them, and what stays gets its name back.
+        ({"t10": "a", "i11": "x"}, {"o10": "a", "i11": "x", "t20": "x"},
+         ['ALTER TABLE "public"."x" RENAME TO "__reverse_0"', 'ALTER TABLE "other"."a" SET SCHEMA "public"']),
+        ({"t10": "a", "i11": "x", "t20": "y"}, {"o10": "a", "i11": "y", "t20": "y"},
+         ['ALTER INDEX "other"."y" RENAME TO "x"', 'ALTER TABLE "other"."a" SET SCHEMA "public"']),
+        ({"t10": "a", "t20": "y"}, {"o10": "a", "i11": "y", "t20": "y"},
+         ['ALTER TABLE "public"."y" RENAME TO "__reverse_0"', 'ALTER TABLE "other"."a" SET SCHEMA "public"',
+          'ALTER INDEX "public"."y" RENAME TO "__reverse_1"', 'ALTER TABLE "public"."__reverse_0" RENAME TO "y"']),
+    ],
+)  # fmt: skip
+def test_renames_are_undone(before: dict[str, str], now: dict[str, str], expected: list[str]) -> None:
+    assert undo_renames(things(**before), things(**now)) == expected
+
+
+def test_a_schema_that_went_comes_back_for_what_was_in_it() -> None:
+    before, now = things(o10="a"), things(t10="a")
+    del now[OTHER]
+    assert undo_renames(before, now) == ['CREATE SCHEMA "other"', 'ALTER TABLE "public"."a" SET SCHEMA "other"']
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("INSERT INTO a VALUES (1); UPDATE a SET x = 1; update only public.a set x = 2", ["INSERT of public.a", "UPDATE of public.a"]),
+        ("TRUNCATE TABLE a, public.b", ["TRUNCATE of public.a", "TRUNCATE of public.b"]),
+        ("TRUNCATE a CASCADE", ["TRUNCATE CASCADE of public.a", "TRUNCATE CASCADE of public.b"]),
+        ("DELETE FROM public.b; DELETE FROM other.c", ["DELETE of public.b", "DELETE of other.c", "DELETE by a foreign key of public.a"]),
+        ("WITH d AS (DELETE FROM a RETURNING *) INSERT INTO b SELECT * FROM d", ["DELETE of public.a", "INSERT of public.b"]),
+        ("WITH d AS (SELECT * FROM a FOR UPDATE) SELECT f(x) FROM d", ["WITH in m"]),
+        ("INSERT INTO new_a SELECT * FROM a", ["INSERT of new_a in m: that is no table of before"]),
+        ("DO $$ BEGIN DELETE FROM a; END $$; CALL p(); SELECT f()", ["DO in m runs code", "CALL in m runs code", "SELECT in m runs code"]),
+        ("SELECT pg_catalog.set_config('search_path', '', false); SET x = 1; CREATE INDEX i ON a (x); COPY a TO STDOUT", []),
+        ("COPY a FROM STDIN; MERGE INTO a USING b ON true WHEN MATCHED THEN DELETE", ["COPY of public.a", "MERGE of public.a"]),
+        ("CREATE RULE r AS ON DELETE TO a DO ALSO (DELETE FROM b; DELETE FROM b)", []),
+        ("ALTER TABLE a ADD FOREIGN KEY (x) REFERENCES b ON DELETE CASCADE ON UPDATE CASCADE", []),
+        ("SET search_path = other; DELETE FROM c", ["DELETE of other.c", "DELETE by a foreign key of public.a"]),
     ],
 )
-def test_renames_are_read(script: str, whole: dict[t.Any, str], parts: dict[t.Any, str]) -> None:
-    found = _draft_names.read_renames([script], "public")
-    assert {(kind, ".".join(last)): ".".join(first) for kind, names in found.whole.items() for last, first in names.items()} == whole
-    assert {(kind, ".".join(last)): ".".join(first) for kind, names in found.parts.items() for last, first in names.items()} == parts
+def test_what_migrations_write_to_rows_is_said(script: str, expected: list[str]) -> None:
+    goal = model(a={}, b={})
+    goal.tables["other.c"] = dict(TABLE)
+    key = Unit("foreign key", "public.b.f", "public.b", "", ("",), "", False, {"parent": "public.a"})
+    cascading = Unit(
+        "foreign key", "public.a.g", "public.a", "FOREIGN KEY (x) REFERENCES other.c(x) ON DELETE SET NULL", ("",), "", False, {"parent": "other.c"}
+    )
+    goal.units.update({each.key: each for each in (key, cascading)})
+    found = [note.text for note in data_notes({"m": script}, goal, "public")]
+    assert len(found) == len(expected) and all(text.startswith(start) for text, start in zip(found, expected)), found
 
 
 @pytest.mark.parametrize(
