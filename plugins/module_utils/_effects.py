@@ -51,6 +51,9 @@ _OUTSIDE = re.compile(
 )
 #: Granting a role to a role has no ON; granting a right on something has.
 _GRANT = re.compile(r"\b(?:grant|revoke)\b([^;']*)", re.I)
+_LASTING = re.compile(
+    r"\b(?:setval|dblink\w*|lo_export|pg_file_\w+|pg_advisory_unlock\w*)|\bto" + _GAP + r"program\b|\bcopy\b[^;]{0,2000}?\bto" + _GAP + r"'", re.I | re.S
+)
 _UNDOES = frozenset(["drop", "rename", "detach", "disable", "reset", "replace"])
 
 
@@ -170,7 +173,7 @@ def hides_its_end(script: str, statements: t.Sequence[str]) -> str:
         if words[0] in ("create", "drop", "alter") and "concurrently" in words and "detach" in keywords(statement):
             return "the script detaches a partition concurrently"
     for step in steps_of(script):
-        if len(step.statements) == 1 and _lasts_a_transaction(step.statements[0]):
+        if len(step.statements) == 1 and lasts_a_transaction(step.statements[0]):
             return "the script sets something for one transaction, whose end the engines do not understand alike"
     if re.search(r"\b(?:pg_advisory_unlock\w*|discard)\b", script, re.I):
         return "the script gives up Prisma's lock while it runs"
@@ -178,13 +181,25 @@ def hides_its_end(script: str, statements: t.Sequence[str]) -> str:
 
 
 def survives_a_rollback(script: str) -> bool:
-    """Whether the script holds what is not undone with its transaction. Searched in the raw text, for it may stand in code."""
-    return re.search(r"\bsetval\b", script, re.I) is not None
+    """Whether a text holds what is not undone with its transaction. Searched in the raw text, for it may stand in code."""
+    return _LASTING.search(script) is not None
 
 
-def _lasts_a_transaction(statement: str) -> bool:
+def advances(script: str) -> bool:
+    """Whether the script may take numbers of sequences: a rollback leaves gaps."""
+    return any(effect(statement) in (DATA, DYNAMIC) for statement in split(script))
+
+
+def lasts_a_transaction(statement: str) -> bool:
+    """Whether the statement sets something until the end of its transaction."""
     words = keywords(statement)
-    return words[:2] == ["set", "local"] or ("set_config" in words and "true" in words)
+    return words[:2] in (["set", "local"], ["set", "transaction"], ["set", "constraints"]) or ("set_config" in words and "true" in words)
+
+
+def sets_session(statement: str) -> bool:
+    """Whether the statement sets something for all that comes after it."""
+    words = keywords(statement)
+    return effect(statement) == NONE and (words[0] in ("set", "reset") or "set_config" in words) and not lasts_a_transaction(statement)
 
 
 def _without_comments(script: str) -> str:
@@ -192,6 +207,6 @@ def _without_comments(script: str) -> str:
 
 
 __all__ = (
-    "DATA", "DYNAMIC", "NONE", "ORDER", "SCHEMA", "Step", "effect", "hides_its_end", "is_conditional",
-    "leaves_open", "outside", "steps_of", "survives_a_rollback", "undoes",
+    "DATA", "DYNAMIC", "NONE", "ORDER", "SCHEMA", "Step", "advances", "effect", "hides_its_end", "is_conditional",
+    "lasts_a_transaction", "leaves_open", "outside", "sets_session", "steps_of", "survives_a_rollback", "undoes",
 )  # fmt: skip

@@ -14,7 +14,10 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE, LedgerRow, ledger_table
-from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import scan
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_dates import ALREADY_THERE
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import Function, analyzes, lasting
+from ansible_collections.pgops.migrations.plugins.module_utils._server_text import sqlstate_in
+from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import scan, split_name
 from ansible_collections.pgops.migrations.plugins.module_utils._substate import Evidence
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -44,7 +47,6 @@ _CATALOGUES: tuple[tuple[str, str], ...] = (
 _OUTSIDE = re.compile(
     r"\b(setval|alter\s+system|dblink\w*|lo_export|pg_file_\w+|program|prepare\s+transaction|pg_advisory_unlock\w*|discard|_prisma_migrations)\b", re.I
 )
-_ANALYZES = re.compile(r"\b(analy[sz]e|vacuum)\b", re.I)
 _INVALID = """
 SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE NOT i.indisvalid
    AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.indexrelid)
@@ -57,6 +59,27 @@ SELECT x FROM generate_series(%s::bigint, %s::bigint) AS x WHERE pg_xact_status(
 _LEDGER_MADE = """
 SELECT i.xmin::text::bigint FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %s AND c.relname = %s AND i.indisprimary
+"""
+#: Functions, and what calls functions where it is named (see Function); its code by the names that it depends on, for to have
+#: the server write it out would wait for the locks of a migration at work. 1576 and 1765 are setval, on which nothing depends.
+_FUNCTIONS = """
+WITH code(catalog, oid, name, at_hand, source, tree) AS (
+    SELECT 'pg_proc'::regclass, p.oid, quote_ident(p.proname), p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype), p.prosrc, p.prosqlbody::text
+      FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+    UNION ALL SELECT 'pg_rewrite', r.oid, r.ev_class::regclass::text, false, '', r.ev_action::text FROM pg_rewrite r
+    UNION ALL SELECT 'pg_attrdef', d.oid, d.adrelid::regclass::text, false, '', d.adbin::text FROM pg_attrdef d
+    UNION ALL SELECT 'pg_constraint', k.oid, CASE WHEN k.conrelid <> 0 THEN k.conrelid::regclass::text ELSE k.contypid::regtype::text END, false, '',
+           k.conbin::text FROM pg_constraint k WHERE k.contype = 'c'
+    UNION ALL SELECT 'pg_policy', p.oid, p.polrelid::regclass::text, false, '', concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
+    UNION ALL SELECT 'pg_class', x.indexrelid, x.indrelid::regclass::text, false, '', concat(x.indexprs::text, x.indpred::text) FROM pg_index x
+     WHERE x.indexprs IS NOT NULL OR x.indpred IS NOT NULL
+    UNION ALL SELECT 'pg_type', a.atttypid, a.attrelid::regclass::text, false, y.typname::text, '' FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+     WHERE y.typtype = 'd' AND a.attnum > 0 AND a.attrelid >= 16384
+)
+SELECT name, concat_ws(' ', source, CASE WHEN tree ~ ':funcid (1576|1765)\\M' THEN 'setval' END,
+       (SELECT string_agg(CASE d.refclassid WHEN 'pg_proc'::regclass THEN d.refobjid::regproc::text ELSE d.refobjid::regclass::text END, ' ') FROM pg_depend d
+         WHERE d.classid = code.catalog AND d.objid = code.oid AND d.refclassid IN ('pg_proc'::regclass, 'pg_class'::regclass))), at_hand
+  FROM code WHERE oid >= 16384
 """
 _RECOVERY = "SELECT pg_is_in_recovery()"
 #: Sessions of this database that may still be at work, also without Prisma's lock.
@@ -88,6 +111,17 @@ def ledger_xids(conn: t.Any, target: Target) -> dict[str, int]:
     return {row_id: widen(xmin, now) for row_id, xmin in found}
 
 
+def ledger_made(conn: t.Any, target: Target) -> set[int]:
+    """The 64-bit ids of the transactions that made the ledger."""
+    now = next_xid(conn)
+    return {widen(xid, now) for (xid,) in rows(conn, _LEDGER_MADE, (target.schema, TABLE))}
+
+
+def functions_of(conn: t.Any) -> list[Function]:
+    """The functions of the live database, and what calls some."""
+    return [Function(split_name(name)[-1], source, at_hand) for name, source, at_hand in rows(conn, _FUNCTIONS)]
+
+
 def gather(conn: t.Any, target: Target, unfinished: LedgerRow, script: str | None, session_alive: bool, start_xid: int | None = None) -> Evidence:
     """Evidence for one unfinished row.
 
@@ -98,14 +132,15 @@ def gather(conn: t.Any, target: Target, unfinished: LedgerRow, script: str | Non
     xids = ledger_xids(conn, target)
     own = xids[unfinished.id]
     failed = bool(unfinished.logs)
-    made = {widen(xid, now) for (xid,) in rows(conn, _LEDGER_MADE, (target.schema, TABLE))}
+    made = ledger_made(conn, target)
+    functions = functions_of(conn) if script else []
     mentioned = {part for chain in scan(script or "") for part in chain}
     base = Evidence(
         error_recorded=failed,
         steps=unfinished.applied_steps_count,
         session_alive=session_alive,
         invalid_indexes=tuple(name for (name,) in rows(conn, _INVALID) if name in mentioned),
-        doubt=_doubt(conn, xids, unfinished, made, script),
+        doubt=_doubt(conn, xids, unfinished, made, script, functions),
     )
     earlier = [xid for row_id, xid in xids.items() if row_id != unfinished.id and xid < own]
     if failed:
@@ -123,25 +158,33 @@ def gather(conn: t.Any, target: Target, unfinished: LedgerRow, script: str | Non
         known = known | {_insert_xid(committed, known)}
     unexplained = [xid for xid in committed if xid not in known]
     short = [xid & 0xFFFFFFFF for xid in unexplained]
-    if short and not _ANALYZES.search(script or "analyze"):
+    if short and script is not None and not analyzes(script, functions):
         statistics = {found[0] for found in _maybe(conn, _STATISTICS, (short,))}
         unexplained = [xid for xid in unexplained if xid & 0xFFFFFFFF not in statistics]
     objects = _objects(conn, [xid & 0xFFFFFFFF for xid in unexplained])
+    if objects and failed and sqlstate_in(unfinished.logs or "") in ALREADY_THERE:
+        doubt = "the server refused to make what was there, so what was committed in that time may be somebody else's: %s" % ", ".join(objects[:10])
+        return dataclasses.replace(base, committed=len(unexplained), objects=tuple(objects), invalid_indexes=(), doubt=base.doubt or doubt)
     return dataclasses.replace(base, committed=len(unexplained), objects=tuple(objects), named=tuple(name for name in objects if name in mentioned))
 
 
-def _doubt(conn: t.Any, xids: t.Mapping[str, int], unfinished: LedgerRow, made: set[int], script: str | None) -> str:
+def _doubt(  # noqa: PLR0917
+    conn: t.Any, xids: t.Mapping[str, int], unfinished: LedgerRow, made: set[int], script: str | None, functions: t.Sequence[Function]
+) -> str:
     """Why transaction ids prove nothing for this row, or an empty text."""
     own = xids[unfinished.id]
     if (row(conn, _RECOVERY) or (True,))[0]:
         return "this is a standby, which does not see the sessions of the primary"
-    if own in made or any(xid == own for row_id, xid in xids.items() if row_id != unfinished.id):
+    if any(xid >= own for xid in made) or any(xid == own for row_id, xid in xids.items() if row_id != unfinished.id):
         return "the ledger was written by another tool than a deploy, such as a restore"
     if script is None:
         return "the migration is not in the folder, so what it does is not known"
     outside = _OUTSIDE.search(script)
     if outside:
         return "the script uses what no rollback undoes or what hides its work: %s" % " ".join(outside.group(1).lower().split())
+    called = lasting(script, functions)
+    if called:
+        return "the script can reach functions that do what no rollback undoes: %s" % ", ".join(called[:10])
     if not unfinished.logs and (row(conn, _AT_WORK) or (1,))[0]:
         return "the client ended without recording an error, and sessions are at work in this database"
     return ""
@@ -188,4 +231,4 @@ def _objects(conn: t.Any, xids: t.Sequence[int]) -> list[str]:
     return list(names)
 
 
-__all__ = ("committed_since", "gather", "ledger_xids", "next_xid", "widen")
+__all__ = ("committed_since", "functions_of", "gather", "ledger_made", "ledger_xids", "next_xid", "widen")

@@ -22,6 +22,8 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import LEDGER_TABLE, names_in, split_key
 from ansible_collections.pgops.migrations.plugins.module_utils._effects import DATA, DYNAMIC, NONE, SCHEMA, effect, is_conditional, survives_a_rollback, undoes
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_dates import LATER, SINCE, TAKEN_BACK, older, proves, refused_as_there, uninformative
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import entangled
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Changes, Finding, Objects, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import keywords
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import Chain, mentions, scan, split_name
@@ -39,11 +41,13 @@ def decide(replay: Replay, live: Objects, attempt: Attempt) -> Finding:
     script = _text(replay)
     mentioned = scan(script)
     keys = compared(replay)
-    remnants = _remnants(replay, live, attempt.invalid, mentioned)
+    before = older(replay, live, attempt)
+    remnants = tuple(key for key in _remnants(replay, live, attempt.invalid, mentioned) if key not in before)
     # An invalid index is what a failed CREATE INDEX CONCURRENTLY leaves; without it, the step before is what is there.
     seen = {key: replay.before.get(key) if key in remnants else live.get(key) for key in keys}
-    by_schema = _points(replay, keys, seen)
-    points = _exclude(by_schema, replay, attempt)
+    silent = set(before) | uninformative(replay, attempt)
+    by_schema = _points(replay, [key for key in keys if key not in silent], seen)
+    points = {point for point in _exclude(by_schema, replay, attempt) if all(point < step for step in before.values())}
     changed = _all_keys(replay)
     unlike = (key for key in sorted(set(replay.before) | set(live)) if replay.before.get(key) != live.get(key))
     drift = tuple(key for key in unlike if key not in changed and key not in remnants and _counts(key, script))
@@ -63,8 +67,9 @@ def decide(replay: Replay, live: Objects, attempt: Attempt) -> Finding:
         remnants,
         clean,
         complete,
+        tuple(key for key in keys if key not in replay.before and key in live and attempt.dates.get(key) != SINCE and key not in before),
     )
-    state, reason = _judge(found, replay, attempt, disturbed, _entangled(keys, attempt.others), sorted(by_schema - points))
+    state, reason = _judge(found, replay, attempt, disturbed, sorted(by_schema - points), before)
     return dataclasses.replace(found, state=state, reason=reason)
 
 
@@ -156,22 +161,27 @@ def _idle(replay: Replay, keys: t.Sequence[str], number: int) -> bool:
     return all(effect(statement) == NONE or (is_conditional(statement) and _ROWS.isdisjoint(keywords(statement))) for statement in step.statements)
 
 
-def _entangled(keys: t.Sequence[str], others: t.Mapping[str, str | None]) -> list[str]:
-    """Other unfinished migrations that may have touched the same objects."""
-    return sorted(name for name, script in others.items() if script is None or any(_named(key, scan(script)) for key in keys))
-
-
 def _judge(  # noqa: PLR0917
-    found: Finding, replay: Replay, attempt: Attempt, disturbed: t.Sequence[str], entangled: t.Sequence[str], excluded: t.Sequence[int]
+    found: Finding, replay: Replay, attempt: Attempt, disturbed: t.Sequence[str], excluded: t.Sequence[int], before: t.Mapping[str, int]
 ) -> tuple[str, str]:
     where = _where(found, replay)
-    data = any(step.effect in (DATA, DYNAMIC) for step in replay.steps)
-    if entangled:
-        return UNKNOWN, "other unfinished migrations may have touched the same objects: %s" % ", ".join(entangled)
+    keys = compared(replay)
+    data = _last_unseen(replay, keys)
+    others = entangled(replay, keys, attempt.others)
+    if others:
+        return UNKNOWN, "other unfinished migrations may have touched the same objects: %s" % ", ".join(others)
+    foreign = [key for key in found.there if attempt.dates.get(key) == LATER]
+    if foreign:
+        return UNKNOWN, "made after the migration had ended, so by somebody else: %s" % _listed(foreign)
+    if refused_as_there(replay, attempt) and not before:
+        return UNKNOWN, "the server refused to make what was there already (SQLSTATE %s), and it is not known what that was" % attempt.refused
     if found.remnants:
         return PARTIAL, "it left an invalid index: %s" % ", ".join(found.remnants)
     if disturbed and any(step.conditional for step in replay.steps):
         return UNKNOWN, "what the script does depends on objects that are not as the replayed history made them: %s" % _listed(disturbed)
+    old = "there before the migration began, so step %d did not run: %s" % (min(before.values()), _listed(sorted(before))) if before else ""
+    if not found.points and old:
+        return UNKNOWN, "%s; what is there besides is as at no point before that step" % old
     if not found.points and excluded:
         why = "the server refused a statement" if attempt.refused else "the query about its data says otherwise"
         return UNKNOWN, "the schema is as after step %s of %d, but %s: somebody else may have made it so" % (excluded[-1], found.steps, why)
@@ -181,7 +191,15 @@ def _judge(  # noqa: PLR0917
     if elsewhere:
         return UNKNOWN, "objects of the same names are in another schema: %s" % _listed(elsewhere)
     if all(point <= found.clean for point in found.points) and survives_a_rollback(_text(replay)):
-        return UNKNOWN, "the schema shows nothing of it, but the script sets sequences, which no rollback undoes"
+        return UNKNOWN, "the schema shows nothing of it, but the script sets sequences or reaches outside, which no rollback undoes"
+    if all(point <= found.clean for point in found.points) and attempt.lasting:
+        text = "the schema shows nothing of it, but functions that it can reach set sequences or reach outside, which no rollback undoes: %s"
+        return UNKNOWN, text % _listed(attempt.lasting)
+    gone = [key for key in found.missing if attempt.dates.get(key) == TAKEN_BACK]
+    if gone and data and all(point <= found.clean for point in found.points):
+        return UNKNOWN, "the schema shows nothing of it, but columns were dropped since it began, and its data steps do not show: %s" % _listed(gone)
+    if all(point <= found.clean for point in found.points) and old:
+        return CLEAN, "%s; nothing else of it shows" % old
     if all(point <= found.clean for point in found.points):
         return CLEAN, "the schema shows nothing of it, and the first step that lasts would show" if found.clean < found.steps else "no step of it lasts"
     if all(point >= found.complete for point in found.points):
@@ -191,10 +209,22 @@ def _judge(  # noqa: PLR0917
             return UNKNOWN, "all its steps that last are committed, and an error is recorded that is not understood"
         if attempt.earlier and data:
             return UNKNOWN, "the schema is as after it, but an earlier run may have made it so, and its data steps do not show"
+        if data and attempt.assertion is not True and not proves(replay, keys, attempt, data):
+            return UNKNOWN, "the schema is as after it, but it may have been so before, and step %d, which changes rows or values, does not show" % data
         return UNRECORDED, "the schema is as after its last step" + (", and data steps before that are committed with it" if data else "")
     if all(found.clean < point < found.complete for point in found.points):
-        return PARTIAL, "it stopped %s" % where
+        return PARTIAL, "it stopped %s" % where + ("; %s" % old if old else "")
     return UNKNOWN, "it stopped %s; the steps between do not show in the schema" % where
+
+
+def _last_unseen(replay: Replay, keys: t.Sequence[str]) -> int:
+    """The last step that does what the schema does not show; 0 where there is none."""
+    unseen = [
+        number
+        for number, step in enumerate(replay.steps, 1)
+        if not _idle(replay, keys, number) and (step.effect in (DATA, DYNAMIC) or (number <= len(replay.changes) and not _shows(replay, keys, number)))
+    ]
+    return max(unseen, default=0)
 
 
 def _elsewhere(found: Finding, replay: Replay) -> list[str]:

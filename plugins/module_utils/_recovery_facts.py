@@ -17,8 +17,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils import _effects
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, row, rows, scrub, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._evidence import functions_of
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
-from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, decide
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, compared, decide
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_catalog import read_dates
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import lasting
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Finding, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, on_database, replay
 from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import unseen
@@ -135,6 +138,7 @@ def examine(target: Target, found: Survey, name: str, options: t.Mapping[str, t.
             frozenset(index for index, _plain, _building in invalid),
             {other.name: _script(found, other.name) for other in unfinished(found) if other.name != name},
             assertion,
+            lasting=lasting(script or "", functions_of(conn)),
         )
         if not silent and by_ids[0] == CLEAN and not attempt.logs:
             # The proof is that nothing was committed since, and a scratch database is.
@@ -144,8 +148,12 @@ def examine(target: Target, found: Survey, name: str, options: t.Mapping[str, t.
         replayed, live = None, None
         if not silent:
             replayed, live, silent = _compare(conn, target, found, t.cast(str, script), options, lock)
+        if replayed is not None and verdict.row is not None:
+            attempt = dataclasses.replace(attempt, dates=read_dates(conn, target, verdict.row, replayed, compared(replayed)))
         finding = decide(replayed, live, attempt) if replayed is not None and live is not None else None
     state, reason = combine(by_ids, finding, silent, edited)
+    if state == CLEAN and _effects.advances(script or ""):
+        reason += "; sequences may have given out numbers, which leaves gaps and loses nothing"
     return dataclasses.replace(base, state=state, reason=reason, finding=finding, silent=silent, replayed=replayed, live=live)
 
 

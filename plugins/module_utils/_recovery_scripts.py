@@ -17,7 +17,7 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import names_in
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, row, scrub, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_run import read_model, work_out
-from ansible_collections.pgops.migrations.plugins.module_utils._effects import DATA, DYNAMIC, NONE
+from ansible_collections.pgops.migrations.plugins.module_utils._effects import DATA, DYNAMIC, NONE, lasts_a_transaction, sets_session
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import find_program
@@ -31,6 +31,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils._survey import Su
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 BEFORE, AFTER = "before", "after"
+#: To be pasted. Something stands behind the last option, so that no full stop is pasted with it.
+ROLLBACK = "ansible-playbook playbooks/rollback.yml -e migration_targets=HOST"
+BACK = ROLLBACK + " -e migration_route=restore_point (it shows first what would be lost)"
+#: Of a statement, in a sentence.
+SHOWN = 160
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,11 +109,13 @@ def carry_out_script(conn: t.Any, target: Target, script: Script, recovery: Reco
             execute(conn, statement)
     except psycopg2.Error as error:
         text = scrub(getattr(error.diag, "message_primary", None) or type(error).__name__, target)
-        raise MigrationError("the script to %s fails: %s" % (script.leads_to, text), code="RECOVERY_SCRIPT_FAILED", sqlstate=error.pgcode) from None
+        message = "the script to %s fails: %s" % (script.leads_to, text)
+        step = "mend what the server's message names and run the same again, or go back: %s" % BACK
+        raise MigrationError(message, code="RECOVERY_SCRIPT_FAILED", next_step=step, sqlstate=error.pgcode) from None
     wrong = _unlike(base, take(conn, "schema")["schema"]["objects"], script.leads_to, recovery)
     if wrong:
         text = "the script to %s leaves other objects than it should: %s" % (script.leads_to, ", ".join(wrong[:10]))
-        raise MigrationError(text, code="RECOVERY_SCRIPT_FAILED", objects=wrong)
+        raise MigrationError(text, code="RECOVERY_SCRIPT_FAILED", next_step="nothing of it remains; go back: %s" % BACK, objects=wrong)
 
 
 def _remnants(recovery: Recovery) -> tuple[str, ...]:
@@ -126,25 +133,71 @@ def _unlike(base: t.Mapping[str, str], objects: t.Mapping[str, str], leads_to: s
 
 
 def _to_after(replayed: Replay, finding: Finding) -> Script | None:
-    """The rest of the migration itself; None where it is not known where it stopped, or where the rest does not work."""
-    if replayed.error is not None:
+    """The rest of the migration itself, with its data steps; without a statement where the rest is not known, or does not work."""
+    if replayed.error is not None or not finding.points:
         return None
     rest = remaining(replayed, finding)
     if rest is None:
-        return None
+        return Script(AFTER, (), why=_why_no_rest(replayed, finding), transactional=False)
     statements = _drops(finding) + rest
-    return Script(AFTER, statements, transactional=not any(runs_alone(statement) for statement in statements))
+    return Script(AFTER, statements, loses=after_loses(replayed, finding), transactional=not any(runs_alone(statement) for statement in statements))
+
+
+def _why_no_rest(replay: Replay, finding: Finding) -> str:
+    doubtful = _unclear(replay, finding)
+    if not doubtful:
+        return "the rest sets something for one of its transactions, and would be run in one"
+    return "its data statements cannot be run: the schema does not show whether they ran before: %s (assert_sql can tell)" % "; ".join(doubtful)
+
+
+def _unclear(replay: Replay, finding: Finding) -> list[str]:
+    between = range(finding.points[0] + 1, finding.points[-1] + 1)
+    return [_step(replay, number) for number in between if replay.steps[number - 1].effect != NONE]
+
+
+def _step(replay: Replay, number: int) -> str:
+    """A step by its number and its words, those of a transaction without BEGIN and COMMIT."""
+    words = [" ".join(statement.split()) for statement in replay.steps[number - 1].statements if not controls_transaction(statement)]
+    text = "; ".join(words)
+    return "step %d (%s)" % (number, text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+
+
+def after_loses(replay: Replay, finding: Finding) -> tuple[str, ...]:
+    """What the rest of the migration does to rows and takes away."""
+    found = []
+    for number in range(finding.points[-1] + 1, len(replay.steps) + 1):
+        step = replay.steps[number - 1]
+        if step.effect in (DATA, DYNAMIC):
+            found.append("%s changes the rows as they are now; only a restore point brings them back" % _step(replay, number))
+        elif any("drop" in keywords(statement) for statement in step.statements):
+            found.append("%s takes away what it names, with its rows" % _step(replay, number))
+    return tuple(found)
+
+
+def before_loses(replay: Replay, finding: Finding) -> tuple[str, ...]:
+    """What the script to before does not bring back, besides what the statements of its own lose."""
+    found = []
+    for number in range(1, finding.points[-1] + 1):
+        if replay.steps[number - 1].effect in (DATA, DYNAMIC):
+            sure = number <= finding.points[0]
+            found.append("%s %s, and what it did to rows is not undone" % (_step(replay, number), "ran" if sure else "may have run"))
+    tables = [key for key in finding.undated if key.startswith("table ")]
+    columns = [key for key in finding.undated if key.startswith("column ") and "table %s" % names_in(key)[0] not in tables]
+    return tuple(found) + tuple("it is not proved that the migration made the %s; what rows were in it before go, too" % key for key in tables + columns)
 
 
 def remaining(replay: Replay, finding: Finding) -> tuple[str, ...] | None:
     """The statements that lead from here to the end of the migration; None where it is not known where it stopped.
 
-    Without its own transaction control: they are meant to be run in one transaction.
+    Without its own transaction control: they are meant to be run in one transaction. What was
+    set for the session is set again; what was set for a transaction ended with it.
     """
     if not finding.points or any(replay.steps[point].effect != NONE for point in range(finding.points[0], finding.points[-1])):
         return None
     at = finding.points[0]
-    settings = [statement for step in replay.steps[:at] for statement in step.statements if keywords(statement, 1)[0] == "set"]
+    settings = [statement for step in replay.steps[:at] for statement in step.statements if sets_session(statement)]
+    if any(lasts_a_transaction(statement) for step in replay.steps[at:-1] for statement in step.statements):
+        return None
     rest = [statement for step in replay.steps[at:] for statement in step.statements]
     return tuple(statement for statement in settings + rest if not controls_transaction(statement))
 
@@ -160,7 +213,7 @@ def _to_before(target: Target, found: Survey, recovery: Recovery, options: t.Map
     if not finding.points:
         return None
     done = replayed.steps[: finding.points[-1]]
-    loses = ["what step %d did to rows is not undone" % number for number, step in enumerate(done, 1) if step.effect in (DATA, DYNAMIC)]
+    loses = list(before_loses(replayed, finding))
     drops = _drops(finding)
     if not finding.points[0]:
         return Script(BEFORE, drops, loses=tuple(loses))
@@ -201,7 +254,7 @@ def copy_schema(target: Target, name: str, options: t.Mapping[str, t.Any]) -> No
 
 def _tried(copy: Target, script: Script, recovery: Recovery) -> Script:
     """The script with what came of it on the copy."""
-    if not script.transactional:
+    if not script.transactional or script.why:
         return dataclasses.replace(script, why=script.why or "it holds a statement that cannot run in a transaction")
     with connection(copy) as conn, contextlib.ExitStack() as stack:
         execute(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -218,4 +271,4 @@ def _rollback(conn: t.Any) -> None:
         execute(conn, "ROLLBACK")
 
 
-__all__ = ("AFTER", "BEFORE", "Script", "carry_out_script", "copy_schema", "remaining", "scripts")
+__all__ = ("AFTER", "BACK", "BEFORE", "ROLLBACK", "Script", "after_loses", "before_loses", "carry_out_script", "copy_schema", "remaining", "scripts")

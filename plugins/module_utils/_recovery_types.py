@@ -48,7 +48,8 @@ class Attempt:
     ``logs``: what the client recorded. ``earlier``: there are other rows of this name, of earlier runs.
     ``invalid``: invalid indexes of the live database, quoted as the server does. ``others``: name -> script
     (None: not in the folder) of other unfinished migrations. ``assertion``: what the operator's query about
-    the data part said: it is done, or it is not.
+    the data part said: it is done, or it is not. ``dates``: which of its objects are older than the migration, or not
+    (see _recovery_dates). ``lasting``: functions that it can reach and whose work no rollback undoes.
     """
 
     logs: str | None = None
@@ -56,6 +57,8 @@ class Attempt:
     invalid: frozenset[str] = frozenset()
     others: t.Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     assertion: bool | None = None
+    dates: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    lasting: tuple[str, ...] = ()
 
     @property
     def refused(self) -> str | None:
@@ -69,7 +72,8 @@ class Finding:
     """What the schema tells. ``points``: after how many of the ``steps`` it can have stopped; empty: at none of them.
 
     ``there``, ``missing``, ``other``: the migration's effects, by object. ``drift``: what else differs from the replayed
-    history. ``clean`` and ``complete``: the points that are as good as the start, and as the end.
+    history. ``clean`` and ``complete``: the points that are as good as the start, and as the end. ``undated``: what it
+    makes and is there, and may have been there before.
     """
 
     state: str
@@ -83,6 +87,7 @@ class Finding:
     remnants: tuple[str, ...] = ()
     clean: int = 0
     complete: int = 0
+    undated: tuple[str, ...] = ()
 
     def allows(self, state: str) -> bool:
         """Whether the state is one of those that the points leave open."""

@@ -21,9 +21,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils._identity import 
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK, LedgerRow, ledger_table
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_facts import Recovery, examine
-from ansible_collections.pgops.migrations.plugins.module_utils._recovery_scripts import Script, carry_out_script, scripts
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_scripts import BACK, ROLLBACK, Script, carry_out_script, scripts
 from ansible_collections.pgops.migrations.plugins.module_utils._substate import CLEAN, PARTIAL, RUNNING, UNRECORDED
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import confirm_step, is_confirmed, said, to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import UNFINISHED
 
@@ -80,20 +81,30 @@ def judge(recovery: Recovery | None, name: str, wanted: str, require_proof: bool
     facts: dict[str, t.Any] = {"migration": name, "recovery": recovery.as_dict() if recovery else None, "confirmation": confirmation}
     if require_proof:
         text = "nothing proves that %s may be recorded as %s (%s)" % (name, wanted, what)
-        raise MigrationError(text, code="RECOVERY_UNPROVED", next_step=_other_way(recovery, wanted), **facts)
+        raise MigrationError(text, code="RECOVERY_UNPROVED", next_step=_other_way(recovery, wanted, confirmation), **facts)
     if not confirmed:
-        text = 'recording %s as %s is not proved (%s) and was not confirmed. To confirm, set confirm to exactly "%s"' % (name, wanted, what, confirmation)
-        raise MigrationError(text, code="CONFIRMATION_MISSING", **facts)
+        text = "recording %s as %s is not proved (%s) and was not confirmed" % (name, wanted, what)
+        raise MigrationError(text, code="CONFIRMATION_MISSING", next_step=confirm_step(confirmation), **facts)
     return False
 
 
-def _other_way(recovery: Recovery | None, wanted: str) -> str | None:
+def _other_way(recovery: Recovery | None, wanted: str, confirmation: str) -> str:
     for other, state in _NEEDS.items():
         if recovery is not None and recovery.state == state and other != wanted:
             return "set state to %s" % other
     if recovery is not None and recovery.state == PARTIAL:
-        return "go back to a restore point, or look at the scripts in the result and run one with run_script"
-    return None
+        return _scripts_step(_SCRIPTS, confirmation)
+    query = '%s -e \'{"migration_assert_sql": "SELECT ..."}\'' % ROLLBACK
+    return "say by a query whether its data part is done: %s (true when done); or go back: %s" % (query, BACK)
+
+
+def _scripts_step(ways: t.Iterable[str], confirmation: str) -> str:
+    """What to run for a half-applied migration. Something stands behind each option, so that no full stop is pasted with it."""
+    texts = {
+        "before": "to take it back: %s -e migration_run_script=before -e migration_confirm=%s (marks it as rolled back)",
+        "after": "to complete it: %s -e migration_run_script=after -e migration_confirm=%s (marks it as applied)",
+    }
+    return "; ".join(["look at the scripts and what they lose"] + [texts[way] % (ROLLBACK, confirmation) for way in ways] + ["or go back: %s" % BACK])
 
 
 def resolve(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
@@ -124,15 +135,27 @@ def resolve(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> 
         recovery = _recovery(target, found, params, lock)
         offered = scripts(target, found, recovery, params, lock) if recovery and recovery.state == PARTIAL else {}
         try:
-            script, proved = _decide(target, recovery, offered, params)
+            script, proved = _decide(target, recovery, offered, params, check_mode)
         except MigrationError as error:
             error.facts = dict(found.brief(), scripts={key: value.as_dict() for key, value in offered.items()}, **error.facts)
             raise
         diff = _diff(name, _rows_of(found, name), wanted, script)
+        more = _of_script(target, script, name, ran=not check_mode)
         if check_mode:
-            return _result(found, params, True, proved, recovery, diff)
+            return dict(_result(found, params, True, proved, recovery, diff), **more)
         _write(target, found, recovery, script, xids, params)
-    return _result(survey(target, project, folder), params, True, proved, recovery, diff)
+    return dict(_result(survey(target, project, folder), params, True, proved, recovery, diff), **more)
+
+
+def _of_script(target: Target, script: Script | None, name: str, ran: bool) -> dict[str, t.Any]:
+    """What the result says of the script that was run, or in check mode would be; without one as :func:`_result` has it."""
+    if script is None:
+        return {}
+    return {
+        "script": dict(script.as_dict(), leads_to=script.leads_to),
+        "script_ran": script.leads_to if ran else "none",
+        "confirmation": to_type("%s %s" % (target.dbname, name), target.dbname),
+    }
 
 
 def _recovery(target: Target, found: Survey, params: t.Mapping[str, t.Any], lock: t.Any) -> Recovery | None:
@@ -142,21 +165,25 @@ def _recovery(target: Target, found: Survey, params: t.Mapping[str, t.Any], lock
     return examine(target, found, params["migration"], params, lock if params["replay"] else None)
 
 
-def _decide(target: Target, recovery: Recovery | None, offered: t.Mapping[str, Script], params: t.Mapping[str, t.Any]) -> tuple[Script | None, bool]:
-    """The script to run, if any, and whether what is recorded is proved."""
+def _decide(
+    target: Target, recovery: Recovery | None, offered: t.Mapping[str, Script], params: t.Mapping[str, t.Any], check_mode: bool
+) -> tuple[Script | None, bool]:
+    """The script to run, if any, and whether what is recorded is proved. A check shows the script that is to be confirmed."""
     name, wanted = params["migration"], params["state"]
-    confirmation = "%s %s" % (target.dbname, name)
-    confirmed = params["confirm"] == confirmation
+    confirmed = is_confirmed(params["confirm"], "%s %s" % (target.dbname, name), target.dbname)
+    confirmation = to_type("%s %s" % (target.dbname, name), target.dbname)
     if params["run_script"] == "none" or recovery is None or recovery.state != PARTIAL:
         return None, judge(recovery, name, wanted, params["require_proof"], confirmed, confirmation)
     script = offered.get(params["run_script"])
     facts: dict[str, t.Any] = {"migration": name, "recovery": recovery.as_dict(), "confirmation": confirmation}
     if script is None or not script.proved:
         why = script.why if script else "there is none"
-        raise MigrationError("the script to %s is not proved: %s" % (params["run_script"], why), code="RECOVERY_UNPROVED", **facts)
-    if not confirmed:
-        text = 'running the script to "%s" of %s was not confirmed. To confirm, set confirm to exactly "%s"' % (params["run_script"], name, confirmation)
-        raise MigrationError(text, code="CONFIRMATION_MISSING", **facts)
+        text = "the script to %s is not proved: %s" % (params["run_script"], why)
+        proved = [way for way in _SCRIPTS if way in offered and offered[way].proved]
+        raise MigrationError(text, code="RECOVERY_UNPROVED", next_step=_scripts_step(proved, confirmation), **facts)
+    if not confirmed and not check_mode:
+        text = "running the script to %s of %s was %s" % (params["run_script"], name, said(params["confirm"], target.dbname))
+        raise MigrationError(text, code="CONFIRMATION_MISSING", next_step=confirm_step(confirmation), **facts)
     return script, True
 
 
@@ -247,6 +274,9 @@ def _result(  # noqa: PLR0917
         resolved_to=params["state"] if changed else verdict,
         proved=proved if changed else None,
         recovery=recovery.as_dict() if recovery else None,
+        script=None,
+        script_ran="none",
+        confirmation=None,
         diff=diff,
         warnings=warnings,
     )

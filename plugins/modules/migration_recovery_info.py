@@ -17,6 +17,8 @@ description:
   - There are two kinds of evidence, the transactions of the server and the schema. Where both speak, they must agree. What is not proved is V(unknown).
   - For the schema, the applied migrations and then the unfinished one, step by step, are replayed into a scratch database,
     and the live schema is compared with that after each step. That is done with O(replay) only.
+  - An object that is older than the migration proves nothing of it. Where data statements do not show in the schema, what the migration made must be
+    younger than the ledger's row. What others change by hand after it had ended is not told from its own work, so look before you mend.
   - The live database is read and never written. With O(replay), a scratch database without the live one's rows is made on the same server and
     dropped again, also in check mode. What the scripts do besides would happen once more,
     so scripts that reach beyond their database (roles, other servers, files) are not replayed.
@@ -25,39 +27,16 @@ author:
   - pgops.migrations contributors (@pgops)
 options:
   migration:
-    description: Only this one.
+    description: Only this one. O(assert_sql) needs it when several migrations are unfinished.
     type: str
   replay:
     description: Make a scratch database on the server for the evidence by the schema. Needs the right to create databases.
     type: bool
     default: false
-  assert_sql:
-    description:
-      - One SELECT that gives one boolean, true when the data part of the migration is done. Run in a read-only transaction.
-      - Needs O(migration) when several migrations are unfinished.
-    type: str
-  replay_timeout:
-    description: Seconds that one statement may take in the scratch database.
-    type: int
-    default: 300
-  pg_bin_dir:
-    description: Folder of C(pg_dump) and C(pg_restore), which copy the schema for the scripts to be tried on.
-    type: path
-  lock_wait:
-    description: Seconds to wait for another run to end, with O(replay).
-    type: int
-    default: 30
-  maintenance_db:
-    description: Database on the same server where the lock is taken.
-    type: str
-    default: postgres
-  run_id:
-    description: Identifies the run in C(application_name).
-    type: str
-    default: ''
 extends_documentation_fragment:
   - pgops.migrations.connection
   - pgops.migrations.project
+  - pgops.migrations.recovery
   - pgops.migrations.attributes
   - pgops.migrations.attributes.info_module
 """
@@ -115,7 +94,8 @@ migrations:
       type: list
       elements: str
     scripts:
-      description: For V(failed_partial), by C(before) and C(after), the SQL that leads there, and whether that was proved on a copy of the schema.
+      description: For V(failed_partial), by C(before) and C(after), the SQL that leads there, what it loses, and whether it was proved on a copy of
+        the schema. The one to V(after) runs the data statements that are left, or has no SQL and says why.
       type: dict
 status:
   description: Status of the target, as M(pgops.migrations.migration_info) names it.

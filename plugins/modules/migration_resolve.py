@@ -46,38 +46,18 @@ options:
     description:
       - For a half-applied migration, run the script that leads to V(before) it (with O(state=rolled_back)) or to V(after) it (with O(state=applied)).
       - It must be proved on a copy of the live schema, is run in one transaction, and is looked at once more before that is committed. It needs O(confirm).
+      - Check mode needs no O(confirm). It returns the script, what it loses, and the text to confirm with.
     type: str
     choices: [none, before, after]
     default: none
   confirm:
-    description: The name of the database, a blank and the name of the migration.
-    type: str
-    default: ''
-  assert_sql:
-    description: One SELECT that gives one boolean, true when the data part of the migration is done. Run in a read-only transaction.
-    type: str
-  replay_timeout:
-    description: Seconds that one statement may take in the scratch database.
-    type: int
-    default: 300
-  pg_bin_dir:
-    description: Folder of C(pg_dump) and C(pg_restore), which copy the schema for the scripts to be tried on.
-    type: path
-  lock_wait:
-    description: Seconds to wait for another run to end, and for Prisma's lock.
-    type: int
-    default: 30
-  maintenance_db:
-    description: Database on the same server where the lock is taken.
-    type: str
-    default: postgres
-  run_id:
-    description: Identifies the run in C(application_name).
+    description: The name of the database, a colon (or a blank) and the name of the migration.
     type: str
     default: ''
 extends_documentation_fragment:
   - pgops.migrations.connection
   - pgops.migrations.project
+  - pgops.migrations.recovery
   - pgops.migrations.attributes
 attributes:
   check_mode:
@@ -105,7 +85,7 @@ EXAMPLES = r"""
     migration: 20240301120000_add_appointments
     state: rolled_back
     run_script: before
-    confirm: microcare 20240301120000_add_appointments
+    confirm: microcare:20240301120000_add_appointments
 """
 
 RETURN = r"""
@@ -125,8 +105,26 @@ recovery:
   description: What the migration left behind and the evidence for it, as M(pgops.migrations.migration_recovery_info) returns it.
   returned: always
   type: dict
+script:
+  description:
+    - The script of O(run_script) that was run, or in check mode would be. Null when there was none to run.
+    - C(leads_to) is V(before) or V(after), C(sql) its text, C(loses) what it cannot bring back, one sentence each.
+    - C(proved), C(why) and C(transactional) are as in RV(scripts).
+  returned: success
+  type: dict
+script_ran:
+  description: Which script was run and committed together with the ledger, V(before), V(after) or V(none). Always V(none) in check mode.
+  returned: success
+  type: str
+  sample: before
+confirmation:
+  description: The text to confirm the script or the unproved record with. Null when nothing needs one.
+  returned: success, and where the confirmation or the proof is missing
+  type: str
+  sample: microcare:20240301120000_add_appointments
 scripts:
-  description: For a half-applied migration, by C(before) and C(after), the SQL that leads there, and whether that was proved on a copy of the schema.
+  description:
+    - For a half-applied migration, by C(before) and C(after), the SQL that leads there, what it loses, and whether it was proved on a copy of the schema.
   returned: failure
   type: dict
 status:

@@ -99,6 +99,7 @@ def test_rolled_back_where_nothing_is_left(site: Site, module: ModuleRunner) -> 
     assert crashes.end(site.start("CREATE TABLE a (id int);\nINSERT INTO users (id) VALUES (1);\n")) == 1
     assert resolve(site, module, "applied")["code"] == "RECOVERY_UNPROVED"
     real = resolve(site, module, "rolled_back")
+    assert real["script_ran"] == "none" and real["script"] is None
     assert real["changed"] and real["proved"] and real["recovery"]["state"] == "failed_clean" and real["pending"] == [X], real
     assert resolve(site, module, "rolled_back")["changed"] is False
     site.add(X, TWO)
@@ -119,6 +120,13 @@ def test_nothing_without_proof_or_confirmation(site: Site, module: ModuleRunner)
     for state in ("applied", "rolled_back"):
         said = resolve(site, module, state)
         assert said["code"] == "RECOVERY_UNPROVED" and set(said["scripts"]) == {"after", "before"} and said["recovery"]["state"] == "failed_partial", said
+        for option in (
+            "migration_run_script=before",
+            "migration_run_script=after",
+            "migration_confirm=%s" % said["confirmation"],
+            "migration_route=restore_point",
+        ):
+            assert "-e %s " % option in said["next_step"], said["next_step"]
     for check_mode, confirm in ((True, ""), (False, ""), (False, "yes"), (False, X)):
         unconfirmed = resolve(site, module, "applied", require_proof=False, replay=False, confirm=confirm, check=check_mode)
         assert unconfirmed["code"] == "CONFIRMATION_MISSING", unconfirmed
@@ -148,13 +156,21 @@ def test_the_script_out_of_a_half_applied_migration(way: str, site: Site, module
     before = ledger(site)
     assert resolve(site, module, state, run_script=way)["code"] == "CONFIRMATION_MISSING"
     assert resolve(site, module, {"applied": "rolled_back", "rolled_back": "applied"}[state], run_script=way, confirm=confirm)["code"] == "OPTION_INVALID"
-    check = resolve(site, module, state, run_script=way, confirm=confirm, check=True, diff=True)
-    assert check["changed"] and check["proved"] and ledger(site) == before, check
-    real = resolve(site, module, state, run_script=way, confirm=confirm, diff=True)
+    refused = resolve(site, module, state, run_script=way)
+    assert refused["code"] == "CONFIRMATION_MISSING" and "-e migration_confirm=%s " % refused["confirmation"] in refused["next_step"]
+    for confirmed in ("", confirm):
+        # What it would run, what it loses and what to type; without a confirmation, too.
+        check = resolve(site, module, state, run_script=way, confirm=confirmed, check=True, diff=True)
+        assert check["changed"] and check["proved"] and ledger(site) == before, check
+        assert check["script"]["leads_to"] == way and check["script"]["sql"] and check["script_ran"] == "none", check
+        assert check["confirmation"] == refused["confirmation"]
+    real = resolve(site, module, state, run_script=way, confirm=check["confirmation"], diff=True)
     assert real["status"] == status and real["diff"] == check["diff"], real
+    assert real["script"] == check["script"] and real["script_ran"] == way
     there = "SELECT to_regclass('a') IS NOT NULL, to_regclass('b') IS NOT NULL"
     assert site.query(there) == [(way == "after",) * 2]
-    assert resolve(site, module, state, run_script=way, confirm=confirm)["changed"] is False
+    again = resolve(site, module, state, run_script=way, confirm=confirm)
+    assert again["changed"] is False and again["script_ran"] == "none" and again["script"] is None
 
 
 def test_a_script_that_fails_on_the_rows_is_undone(site: Site, module: ModuleRunner) -> None:
@@ -165,6 +181,7 @@ def test_a_script_that_fails_on_the_rows_is_undone(site: Site, module: ModuleRun
     before = ledger(site)
     said = resolve(site, module, "applied", run_script="after", confirm="%s %s" % (site.target.dbname, X))
     assert said["code"] == "RECOVERY_SCRIPT_FAILED" and said["sqlstate"] == "23502", said
+    assert "-e migration_route=restore_point " in said["next_step"], said["next_step"]
     assert ledger(site) == before and site.query("SELECT to_regclass('b')") == [(None,)]
     site.query("DELETE FROM users WHERE email IS NULL")
     assert resolve(site, module, "applied", run_script="after", confirm="%s %s" % (site.target.dbname, X))["status"] == "up_to_date"

@@ -14,8 +14,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils import _effects
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, decide
-from ansible_collections.pgops.migrations.plugins.module_utils._recovery_scripts import remaining
-from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Replay
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_dates import Window, dated, window
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import Function, analyzes, lasting
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_scripts import after_loses, before_loses, remaining
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Finding, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._resolve import plan_rows
 from support.ledgers import rows
 
@@ -67,6 +69,16 @@ def live_of(words: str, **more: str) -> dict[str, str]:
     return {key: value for key, value in {**found, **more}.items() if value is not None}
 
 
+def dates_of(script: str, live: str, date: str = "since") -> dict[str, str]:
+    """What of the script is live was made by it, unless told otherwise."""
+    found = live_of(live)
+    return {key: date for key in replay_of(script).changes[-1] if key in found and found[key] != BEFORE.get(key)}
+
+
+def attempt_of(script: str, live: str, logs: str | None = None, **more: t.Any) -> Attempt:
+    return Attempt(logs, dates=more.pop("dates", dates_of(script, live)), **more)
+
+
 REFUSED = "Database error code: 23505\n\nDatabase error:\nERROR: duplicate key"
 #: script, what of it is live, recorded error, state.
 CASES: list[tuple[str, str, str | None, str]] = [
@@ -106,8 +118,159 @@ CASES: list[tuple[str, str, str | None, str]] = [
 
 @pytest.mark.parametrize(("script", "live", "logs", "state"), CASES, ids=["%s | %s | %s" % (a, b or "nothing", "refused" if c else "") for a, b, c, _ in CASES])
 def test_the_schema_tells(script: str, live: str, logs: str | None, state: str) -> None:
-    found = decide(replay_of(script), live_of(live), Attempt(logs))
+    found = decide(replay_of(script), live_of(live), attempt_of(script, live, logs))
     assert found.state == state, found
+
+
+EXISTS = 'Database error code: 42P07\n\nDatabase error:\nERROR: relation "%s" already exists'
+#: script, live, which of it is older than the migration, recorded error, state.
+OLDER: list[tuple[str, str, str, str | None, str]] = [
+    # Made by hand before: its step did not run, so nothing after it did.
+    ("a u", "a", "a", None, CLEAN), ("a u", "a", "a", REFUSED, CLEAN), ("u a", "a", "a", None, UNKNOWN), ("( a u )", "a", "a", None, CLEAN), ("a", "a", "a", None, CLEAN),
+    ("a b", "a", "a", None, CLEAN), ("a b", "a b", "a b", None, CLEAN), ("a b", "a b", "b", None, PARTIAL), ("a u b", "a b", "b", None, PARTIAL), ("a b", "a b", "a", None, UNKNOWN),
+    ("same a", "a", "a", None, UNKNOWN), ("c u", "c", "c", None, CLEAN),
+    # Code may catch the error of what is there, and go on; so may a condition.
+    ("do+b", "b", "b", None, UNKNOWN), ("do+b u a", "b", "b", None, UNKNOWN), ("a? u", "a", "a", None, UNKNOWN),
+    # The server says what was there; when it does not, nothing is known.
+    ("a u", "a", "", EXISTS % "a", CLEAN), ("a b", "a b", "", EXISTS % "b", PARTIAL), ("u a", "a", "", EXISTS % "a", UNKNOWN), ("a u", "a", "", EXISTS % "z", UNKNOWN),
+    ("a u", "a", "", "Database error code: 42P07", UNKNOWN),
+    # Not known whether it was there: no witness for the data.
+    ("u a", "a", "", None, UNKNOWN), ("( a u )", "a", "", None, UNKNOWN), ("a u b", "a b", "", None, UNKNOWN), ("same a", "a", "", None, UNKNOWN), ("a b", "a b", "", None, UNRECORDED),
+    ("do a", "a", "", None, UNKNOWN), ("u -a", "", "", None, UNKNOWN),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("script", "live", "older", "logs", "state"), OLDER)
+def test_what_was_there_before_the_migration_began(script: str, live: str, older: str, logs: str | None, state: str) -> None:
+    dates = {**(dates_of(script, live) if older else {}), **dates_of(older, older, "before")} if older else {}
+    found = decide(replay_of(script), live_of(live), Attempt(logs, dates=dates))
+    assert found.state == state, found
+
+
+def test_two_objects_of_the_name_that_the_server_says_is_there() -> None:
+    """The first was made by the migration, the second is in another schema and was there; the message names no schema."""
+    keys = {"table public.a": "table"}, {"table public.a": "table", "table other.a": "table"}
+    replay = Replay(_effects.steps_of("CREATE TABLE a (); CREATE TABLE other.a ()"), BEFORE, keys)
+    assert decide(replay, {**BEFORE, **keys[1]}, Attempt(EXISTS % "a")).state == UNKNOWN
+
+
+def test_what_was_made_after_the_migration_had_ended() -> None:
+    assert decide(replay_of("a b 0"), live_of("a"), Attempt(REFUSED, dates={"table public.a": "later"})).state == UNKNOWN
+    assert decide(replay_of("a b 0"), live_of("a"), Attempt(REFUSED)).state == PARTIAL
+
+
+def test_one_later_witness_is_enough_but_none_may_contradict() -> None:
+    replay, live = replay_of("u a b"), live_of("a b")
+    assert decide(replay, live, Attempt(dates={"table public.b": "since"})).state == UNRECORDED
+    assert decide(replay, live, Attempt(dates={"table public.b": "since", "table public.a": "before"})).state == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("rows", "when", "date"),
+    [
+        ([5], (7, 7), "before"), ([7], (7, 7), "before"), ([8], (7, 7), "since"), ([8, 5], (7, 7), None), ([], (7, 7), None),
+        # An error is recorded: the row's transaction is that of the end, and the one before it bounds the start.
+        ([5], (5, None, 9), "before"), ([6], (5, None, 9), None), ([10], (5, None, 9), "later"), ([10, 6], (5, None, 9), None),
+    ],
+)  # fmt: skip
+def test_dates(rows: list[int], when: tuple[int, ...], date: str | None) -> None:
+    assert dated(rows, Window(*when)) == date
+
+
+def test_the_time_of_a_migration_by_the_ledger() -> None:
+    xids = {"1": 4, "2": 9}
+    assert window(xids, "2", False, {2}) == (4, 9, None) and window(xids, "2", True, {2}) == (4, None, 9) and window(xids, "1", True, {2}) == (0, None, 4)
+    # Restored: one transaction wrote several rows, or wrote them before the ledger had its key.
+    assert window({"1": 4, "2": 4}, "2", False, {2}) is None and window({"1": 4}, "1", False, {5}) is None
+
+
+SETS = [Function("sets", "BEGIN PERFORM setval('s', 1); END", False), Function("calls", "SELECT Sets()", False), Function("idle", "SELECT 1", False)]
+
+
+@pytest.mark.parametrize(
+    ("script", "at_hand", "found"),
+    [
+        ("SELECT sets()", False, ("sets",)), ("SELECT calls()", False, ("sets",)), ("DO $$ BEGIN PERFORM calls(); END $$", False, ("sets",)), ("SELECT idle()", False, ()),
+        ("UPDATE u SET c = calls()", False, ("sets",)), ("UPDATE u SET c = 1", False, ()), ("UPDATE u SET c = 1", True, ("sets", "trigger")), ("SET a = 1", True, ()),
+        ('SELECT "SETS"()', False, ("sets",)),
+    ],
+)  # fmt: skip
+def test_functions_whose_work_no_rollback_undoes(script: str, at_hand: bool, found: tuple[str, ...]) -> None:
+    functions = SETS + [Function("trigger", "PERFORM calls(); PERFORM dblink_exec('', '')", at_hand)]
+    assert lasting(script, functions) == found
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [("ANALYZE u", True), ("SELECT fill()", True), ("DO $$ BEGIN EXECUTE 'VACUUM u'; END $$", True), ("SELECT idle()", False), ("UPDATE u SET c = 1", False)],
+)
+def test_scripts_that_write_statistics_as_autovacuum_does(script: str, found: bool) -> None:
+    assert analyzes(script, [*SETS, Function("fill", "UPDATE u SET c = 1; ANALYZE u", False)]) == found
+
+
+def test_a_column_that_somebody_took_back() -> None:
+    gone = Attempt(dates={"column public.u.c": "taken_back"})
+    assert decide(replay_of("c u"), live_of(""), gone).state == UNKNOWN
+    assert decide(replay_of("c a"), live_of(""), gone).state == CLEAN
+
+
+def test_what_the_scripts_lose() -> None:
+    replay = replay_of("c u a -a v do")
+    found = decide(replay, live_of("c a"), attempt_of("c a", "c a"))
+    assert found.state == PARTIAL and found.points == (3,)
+    assert before_loses(replay, found) == ("step 2 (UPDATE u SET c = 1) ran, and what it did to rows is not undone",)
+    after = after_loses(replay, found)
+    assert [text[:6] for text in after] == ["step 4", "step 5", "step 6"] and "takes away" in after[0] and "DELETE FROM u" in after[1]
+    # What may have been there before takes its rows along.
+    old = decide(replay, live_of("c a"), Attempt())
+    assert [text for text in before_loses(replay, old) if "not proved" in text and "table public.a" in text]
+    # It may have run, or not: there is no rest.
+    replay = replay_of("c u v a")
+    found = decide(replay, live_of("c"), attempt_of("c", "c"))
+    assert found.points == (1, 2, 3) and remaining(replay, found) is None and "may have run" in before_loses(replay, found)[0]
+
+
+@pytest.mark.parametrize(
+    ("script", "at", "rest"),
+    [
+        ("SET search_path = x; CREATE TABLE a (); CREATE TABLE b ()", 2, ("SET search_path = x", "CREATE TABLE b ()")),
+        ("SELECT set_config('a', 'b', false); CREATE TABLE a (); CREATE TABLE b ()", 2, ("SELECT set_config('a', 'b', false)", "CREATE TABLE b ()")),
+        ("BEGIN; SET LOCAL a = 1; CREATE TABLE a (); COMMIT; CREATE TABLE b ()", 1, ("CREATE TABLE b ()",)),
+        ("CREATE TABLE a (); BEGIN; SET LOCAL a = 1; CREATE TABLE b (); COMMIT", 1, ("SET LOCAL a = 1", "CREATE TABLE b ()")),
+        # What one transaction of it sets would last through the one that the rest runs in.
+        ("CREATE TABLE a (); BEGIN; SET LOCAL a = 1; CREATE TABLE b (); COMMIT; CREATE TABLE c ()", 1, None),
+    ],
+)
+def test_the_rest_of_a_script(script: str, at: int, rest: t.Optional[tuple[str, ...]]) -> None:
+    steps = _effects.steps_of(script)
+    replay = Replay(steps, {}, ({},) * len(steps))
+    assert remaining(replay, Finding(PARTIAL, "", len(steps), (at,))) == rest
+
+
+def test_such_functions_leave_nothing_clean() -> None:
+    assert decide(replay_of("a do"), live_of(""), Attempt()).state == CLEAN
+    assert decide(replay_of("a do"), live_of(""), Attempt(lasting=("sets",))).state == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("other", "touched"),
+    [
+        ("DROP TABLE a", True), ("DROP TABLE z", False), ("DROP TABLE z CASCADE", True), ("DROP SCHEMA public", True), ("DROP SCHEMA z", False), ("ALTER SCHEMA public RENAME TO z", True),
+        ("ALTER TABLE z RENAME TO a", True), ("ALTER TABLE a RENAME TO z", True), ("DO $$ BEGIN EXECUTE format('DROP %s %I', 'TABLE', chr(97)); END $$", True),
+        ("SELECT f()", True), ("CALL p()", True), ("DROP OWNED BY x", True), ("CREATE TABLE z (id int)", False), ("UPDATE z SET id = 1", False), ("TRUNCATE z CASCADE", True),
+        ("DROP INDEX public.a", True),
+    ],
+)  # fmt: skip
+def test_other_unfinished_migrations(other: str, touched: bool) -> None:
+    assert decide(replay_of("a"), live_of("a"), Attempt(others={"z": other})).state == (UNKNOWN if touched else UNRECORDED)
+
+
+def test_what_an_object_hangs_on_may_be_touched_by_another() -> None:
+    key = "constraint public.u.fk"
+    replay = Replay(_effects.steps_of("ALTER TABLE u ADD FOREIGN KEY (c) REFERENCES z"), BEFORE, ({key: "FOREIGN KEY (c) REFERENCES public.z(id)"},))
+    live = {**BEFORE, key: "FOREIGN KEY (c) REFERENCES public.z(id)"}
+    assert decide(replay, live, Attempt(others={"x": "DROP TABLE z"})).state == UNKNOWN
+    assert decide(replay, live, Attempt(others={"x": "DROP TABLE y"})).state == UNRECORDED
 
 
 #: script, step that fails in the scratch database, live, recorded error, state.
@@ -136,6 +299,7 @@ def test_a_script_that_fails_in_the_scratch_database(script: str, at: int, live:
 )  # fmt: skip
 def test_the_operators_query_decides_the_data_part(script: str, live: str, done: bool, state: str) -> None:
     assert decide(replay_of(script), live_of(live), Attempt(assertion=done)).state == state
+    assert decide(replay_of(script), live_of(live), attempt_of(script, live, assertion=done)).state == state
 
 
 def test_surroundings() -> None:
@@ -148,6 +312,7 @@ def test_surroundings() -> None:
     # An earlier run may have left what is there; its data may be another's.
     assert decide(replay_of("a"), live_of("a"), Attempt(REFUSED, earlier=True)).state == UNRECORDED
     assert decide(replay_of("u a"), live_of("a"), Attempt(earlier=True)).state == UNKNOWN
+    assert decide(replay_of("a"), live_of("a"), Attempt(EXISTS % "a", earlier=True, dates={"table public.a": "before"})).state == UNRECORDED
     # Another unfinished migration that names the same object, or that nobody can read.
     assert decide(replay_of("a"), live_of("a"), Attempt(others={"z": "DROP TABLE a"})).state == UNKNOWN
     assert decide(replay_of("a"), live_of("a"), Attempt(others={"z": "DROP TABLE other"})).state == UNRECORDED
@@ -182,7 +347,8 @@ def test_never_a_false_clean_or_committed(length: int) -> None:
         count = len(words)
         for point in range(count + 1):
             for logs in (None, REFUSED) if point < count else (None,):
-                found = decide(replay_of(" ".join(words)), live_of(" ".join(words[:point])), Attempt(logs))
+                script, live = " ".join(words), " ".join(words[:point])
+                found = decide(replay_of(script), live_of(live), attempt_of(script, live, logs))
                 lasting = [number for number, word in enumerate(words, 1) if word not in ("set", "0", "old?")]
                 allowed = {UNKNOWN}
                 allowed |= {CLEAN} if not any(number <= point for number in lasting) else set()
