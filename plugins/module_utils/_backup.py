@@ -34,6 +34,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms impor
 from ansible_collections.pgops.migrations.plugins.module_utils._reuse import manifests, next_sequence, reusable
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import LEVELS, SIGNATURE, read_proof, write_proof
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import ensure_private_dir, fsync_dir, private_umask, room, write_private
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: An empty database has this size and nearly no archive.
@@ -104,6 +105,8 @@ def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str,
         newest = next((manifest for manifest in found if manifest.target["system_identifier"] == identity["system_identifier"]), None)
         if options.reuse and newest and reusable(target, options, folder, newest, (pg_dump, pg_restore, pg_dumpall)):
             return {"changed": False, "restore_point": _summary(folder, options, newest, reused=True), "warnings": warnings}
+        if options.proof == "drill":
+            _demand_drillable(target, options)
         warnings += _check_room(options.backup_dir, identity["size_bytes"])
         if check_mode:
             return {"changed": True, "restore_point": _summary(folder, options, None), "warnings": warnings}
@@ -163,6 +166,13 @@ def _drill(target: Target, options: BackupOptions, path: str) -> list[str]:
     return list(drill(target, path, DrillOptions(**{name: getattr(options, name) for name in names}))["warnings"])
 
 
+def _demand_drillable(target: Target, options: BackupOptions) -> None:
+    """Before the dump, which may take long."""
+    from ansible_collections.pgops.migrations.plugins.module_utils._drill import demand_right  # noqa: PLC0415
+
+    demand_right(target, options.name)
+
+
 def leftovers(folder: str) -> list[str]:
     """The ``.partial`` folders of runs that were killed."""
     with contextlib.suppress(OSError):
@@ -211,7 +221,7 @@ def _summary(folder: str, options: BackupOptions, manifest: Manifest | None, reu
         "encryption": manifest.encryption,
         "signed": os.path.lexists(os.path.join(path, SIGNATURE)),
         "proof": _proof(path),
-        "confirmation": manifest.confirmation(),
+        "confirmation": to_type(manifest.confirmation(), manifest.target["database"]),
     }
 
 

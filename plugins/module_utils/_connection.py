@@ -80,8 +80,6 @@ def connect(
     :raises MigrationError: what stands in the way, see ``_CONNECT_TEXTS``.
     """
     wanted = dict(settings or {})
-    if read_only:
-        wanted["default_transaction_read_only"] = "on"
     params = target.conninfo(dbname, application_name=application_name)
     params["client_encoding"] = "UTF8"
     options = merge_options(params.get("options", ""), wanted)
@@ -94,6 +92,9 @@ def connect(
     except TypeError as error:
         raise MigrationError("a connection parameter cannot be used: %s" % error, code="CONNECTION_OPTIONS") from None
     connection.autocommit = True
+    if read_only:
+        # Not with the start of the session: a login event trigger (PostgreSQL 17) that writes would end it.
+        execute(connection, "SET default_transaction_read_only = on")
     return connection
 
 

@@ -26,7 +26,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._connection impor
 from ansible_collections.pgops.migrations.plugins.module_utils._copy_strategy import SNAPSHOT, Marks, Strategy, choose, is_present
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._evict import demand_leaving, evicting, listen, watcher
+from ansible_collections.pgops.migrations.plugins.module_utils._evict import PATIENCE, demand_leaving, evicting, listen, watcher
 from ansible_collections.pgops.migrations.plugins.module_utils._evidence import next_xid
 from ansible_collections.pgops.migrations.plugins.module_utils._external_record import record_sequences
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
@@ -36,7 +36,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._manifest import 
 from ansible_collections.pgops.migrations.plugins.module_utils._points import folder_of
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_swappable
 from ansible_collections.pgops.migrations.plugins.module_utils._reuse import manifests, next_sequence
-from ansible_collections.pgops.migrations.plugins.module_utils._snapshots import drop_snapshot, leftovers, snapshots, summary
+from ansible_collections.pgops.migrations.plugins.module_utils._snapshots import demand_first_of_run, drop_snapshot, leftovers, snapshots, summary
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -120,6 +120,7 @@ class _Run:
             if newest and self.options.name in ("", newest["name"]) and self._holds_present(newest, before):
                 return dict(result, changed=False, reused=True, snapshot=summary(newest, self.target.dbname))
             warnings += self._preflight()
+            demand_first_of_run(found, self.options.run_id, self.target.dbname)
         folder = folder_of(self.target, self.options.backup_dir) if self.options.backup_dir else ""
         others = [each["sequence"] for each in found] + (record_sequences(folder) if folder else [])
         sequence = next_sequence(manifests(folder) if folder else [], others)
@@ -184,8 +185,18 @@ class _Run:
             if "prepared_transactions" in error.facts:
                 raise MigrationError(error.msg, code="COPY_REFUSED", **error.facts) from None
             warnings = ["the copy will be of no use for a rollback while this is so: %s" % error.msg]
-        demand_leaving(self.lock, name, self.oid, self.options.sessions == "end")
+        self._demand_leaving()
         return warnings
+
+    def _demand_leaving(self, patience: float = PATIENCE) -> None:
+        """:raises MigrationError: ``SESSIONS_REMAIN``."""
+        end = self.options.sessions == "end"
+        try:
+            demand_leaving(self.lock, self.target.dbname, self.oid, end, patience)
+        except MigrationError as error:
+            if not end:
+                error.next_step = "stop the application, or have its sessions ended: -e backup_snapshot_sessions=end (sessions: end of database_copy)"
+            raise
 
     def _create(self, strategy: Strategy) -> tuple[dict[str, float], bool, int]:
         """The bare copy; seconds, whether it was cloned, and how many tries it took."""
@@ -203,12 +214,12 @@ class _Run:
                         continue
                     if error.pgcode not in RETRIED or attempt == self.options.attempts:
                         if error.pgcode == "55006":
-                            demand_leaving(self.lock, self.target.dbname, self.oid, self.options.sessions == "end", 0.0)
+                            self._demand_leaving(0.0)
                         with sql_errors("copy %s" % self.target.dbname, self.target, default="COPY_FAILED"):
                             raise
                 break
             time.sleep(0.2 * attempt)
-            demand_leaving(self.lock, self.target.dbname, self.oid, self.options.sessions == "end")
+            self._demand_leaving()
         raise MigrationError("no try was made", code="INTERNAL")
 
     def _try(self, strategy: Strategy, clone: bool) -> float:

@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, row, rows, sql
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, rows, sql
+from ansible_collections.pgops.migrations.plugins.module_utils._dbgrants import apply_grants, read_grants
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._precedence import copied, copiers
 
 #: Settings whose value is a list of names; PostgreSQL's own list (GUC_LIST_QUOTE). The
 #: stored value is already quoted, so it is taken apart and not quoted once more.
@@ -48,12 +50,13 @@ _LABELS = "SELECT provider, label FROM pg_shseclabel WHERE classoid = 'pg_databa
 def read_settings(conn: t.Any, oid: int) -> dict[str, t.Any]:
     """The properties of the database with this OID, as plain values that JSON can hold.
 
-    ``acl``: [grantee or None for PUBLIC, privilege, grantable], the effective rights;
+    ``acl``: [grantee or None for PUBLIC, privilege, grantable], the effective rights; ``grants``: the same with the grantor first;
     ``settings``: [role or None for all, name, value as stored].
     """
     found = row(conn, _DATABASE, (oid,))
     if found is None:
         raise MigrationError("there is no database with OID %d" % oid, code="DATABASE_MISSING")
+    grants = read_grants(conn, oid)
     catalog = found[7] if isinstance(found[7], dict) else json.loads(found[7])
     return {
         "name": found[8],
@@ -70,7 +73,8 @@ def read_settings(conn: t.Any, oid: int) -> dict[str, t.Any]:
         "locale_provider": {"c": "libc", "i": "icu", "b": "builtin"}.get(catalog.get("datlocprovider", "c"), "libc"),
         "locale": catalog.get("datlocale", catalog.get("daticulocale")),
         "icu_rules": catalog.get("daticurules"),
-        "acl": [[None if public else grantee, privilege, grantable] for grantee, public, privilege, grantable in rows(conn, _ACL, (oid,))],
+        "acl": sorted([list(entry) for entry in {tuple(grant[1:]) for grant in grants}], key=lambda entry: (entry[0] or "", *entry[1:])),
+        "grants": grants,
         "settings": [[None if everyone else role, *item.split("=", 1)] for role, everyone, config in rows(conn, _SETTINGS, (oid,)) for item in config or []],
         "labels": [list(label) for label in rows(conn, _LABELS, (oid,))],
     }
@@ -111,10 +115,13 @@ def setting_name(name: str) -> t.Any:
     return sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
 
 
-def apply_settings(conn: t.Any, name: str, oid: int, wanted: t.Mapping[str, t.Any]) -> None:
+def apply_settings(conn: t.Any, name: str, oid: int, wanted: t.Mapping[str, t.Any], comment: bool = True) -> list[str]:
     """Give the database ``name`` (with this OID) the owner, rights, settings... in ``wanted``.
 
     What is already so is left alone, so a role that may not set it again need not.
+
+    :param comment: set the comment, too. That takes a lock which whoever copies the database has, so a rehearsal leaves it out: an owner may set it.
+    :returns: the rights that could not be granted by their grantor, and that the owner granted; see ``_dbgrants``.
     """
     database = sql.Identifier(name)
     now = read_settings(conn, oid)
@@ -124,29 +131,27 @@ def apply_settings(conn: t.Any, name: str, oid: int, wanted: t.Mapping[str, t.An
     for key, words in (("connection_limit", "CONNECTION LIMIT"), ("allow_connections", "ALLOW_CONNECTIONS"), ("is_template", "IS_TEMPLATE")):
         if now[key] != wanted[key]:
             execute(conn, sql.SQL("ALTER DATABASE {} {} {}").format(database, sql.SQL(words), sql.Literal(wanted[key])))
-    _apply_acl(conn, database, now["acl"], wanted["acl"])
+    inexact = apply_grants(conn, name, oid, wanted["owner"], wanted["grants"])
     _apply_role_settings(conn, database, now["settings"], wanted["settings"])
-    if now["comment"] != wanted["comment"]:
-        execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(wanted["comment"])))
+    if comment and now["comment"] != wanted["comment"]:
+        _comment(conn, name, oid, wanted["comment"])
     for provider, label in wanted["labels"]:
         if [provider, label] not in now["labels"]:
             execute(conn, sql.SQL("SECURITY LABEL FOR {} ON DATABASE {} IS {}").format(sql.Identifier(provider), database, sql.Literal(label)))
+    return inexact
 
 
-def _role(name: str | None) -> t.Any:
-    return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
-
-
-def _apply_acl(conn: t.Any, database: t.Any, now: list[list[t.Any]], wanted: list[list[t.Any]]) -> None:
-    if now == wanted:
-        return
-    for grantee in {entry[0] for entry in now if entry not in wanted}:
-        execute(conn, sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE").format(database, _role(grantee)))
-    for grantee, privilege, grantable in wanted:
-        execute(
-            conn,
-            sql.SQL("GRANT {} ON DATABASE {} TO {}{}").format(sql.SQL(privilege), database, _role(grantee), sql.SQL(" WITH GRANT OPTION" if grantable else "")),
-        )
+def _comment(conn: t.Any, name: str, oid: int, text: str | None) -> None:
+    """:raises MigrationError: ``SWAP_REFUSED`` where the session has no limit of its own and somebody copies the database for long."""
+    limited = row(conn, "SELECT pg_catalog.set_config('lock_timeout', '3s', true) WHERE pg_catalog.current_setting('lock_timeout') = '0'") is None
+    execute(conn, "SAVEPOINT pgops_comment")
+    try:
+        execute(conn, sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text)))
+    except psycopg2.errors.LockNotAvailable:
+        execute(conn, "ROLLBACK TO SAVEPOINT pgops_comment")
+        if limited:
+            raise
+        raise copied(name, copiers(conn, [oid])) from None
 
 
 def _apply_role_settings(conn: t.Any, database: t.Any, now: list[list[t.Any]], wanted: list[list[t.Any]]) -> None:

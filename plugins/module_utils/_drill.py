@@ -21,8 +21,9 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._archive import Decryption
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, new_id, no_timeouts, now
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, psycopg2, row, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, row, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
+from ansible_collections.pgops.migrations.plugins.module_utils._drill_tried import making_room, restated
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
@@ -30,6 +31,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest, derived_name, digest
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import find_program
 from ansible_collections.pgops.migrations.plugins.module_utils._points import Point, find_point, list_points
+from ansible_collections.pgops.migrations.plugins.module_utils._precedence import DRILL_NAME
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_same_database, load, prerequisites, read_through
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import size, timed
 from ansible_collections.pgops.migrations.plugins.module_utils._retention import DUMP, SNAPSHOT, time_of
@@ -43,6 +45,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 DRILL = "drill"
 #: What a restore needs of the server's disk, as a part of the database's size at the backup; the rest is for WAL.
 ROOM = 1.2
+#: The server's words for a statement that was cancelled.
+_CANCELLED = "57014"
+_ME = "SELECT rolsuper OR rolcreatedb, rolname, quote_ident(rolname) FROM pg_roles WHERE rolname = current_user"
 #: What a way back does; the sum of it is what an operator waits for.
 PHASES = ("check", "restore", "analyze", "verify")
 
@@ -68,7 +73,7 @@ class DrillOptions:
     @property
     def name(self) -> str:
         """The application_name of our sessions."""
-        return ("pgops.migrations drill %s" % self.run_id).strip()
+        return ("%s %s" % (DRILL_NAME, self.run_id)).strip()
 
 
 def choose(target: Target, backup_dir: str, wanted: str = "", maintenance_db: str = "postgres") -> Point:
@@ -105,8 +110,8 @@ def drill_point(target: Target, point: Point, options: DrillOptions, check_mode:
             raise MigrationError("%s is an external restore point: %s" % (point["id"], point["reason"]), code="DRILL_IMPOSSIBLE")
     except MigrationError as error:
         error.facts.setdefault("restore_point", said)
-        raise
-    return dict(found, restore_point=said)
+        raise restated(error) from None
+    return dict(found, restore_point=said, tried=bool(found["drilled_at"]))
 
 
 def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = False) -> dict[str, t.Any]:
@@ -120,7 +125,7 @@ def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = F
     # Nobody removes it while it is tried out.
     with private_umask(), in_use(path):
         with timed(seconds, "check"):
-            _demand_right(target, options)
+            demand_right(target, options.name)
             manifest = load(path)
             with connection(target, application_name=options.name, settings=QUIET, read_only=True) as conn:
                 identity = identify(conn)
@@ -142,7 +147,7 @@ def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = F
             no_timeouts(lock)
             with timed(seconds, "read"):
                 read_through(program, path, manifest, target, options.decryption)
-            with scratch_database(target, lock, live, DRILL, options.run_id) as name:
+            with _scratch(target, lock, live, options) as name:
                 with timed(seconds, "restore"):
                     fill(target, name, program, path, manifest, options.jobs, bool(identity["superuser"]), options.name, options.decryption)
                 with timed(seconds, "analyze"):
@@ -157,20 +162,33 @@ def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = F
         return dict(result, seconds=seconds, rto_seconds=seconds["total"])
 
 
+@contextlib.contextmanager
+def _scratch(target: Target, lock: t.Any, live: t.Mapping[str, t.Any], options: DrillOptions) -> t.Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        with making_room():
+            name = stack.enter_context(scratch_database(target, lock, live, DRILL, options.run_id))
+        yield name
+
+
 def _demand_options(options: DrillOptions) -> None:
     if options.jobs < 1 or options.max_age < 0:
         raise MigrationError("jobs is %d and max_age %g" % (options.jobs, options.max_age), code="OPTION_INVALID")
 
 
-def _demand_right(target: Target, options: DrillOptions) -> None:
-    """Before an archive is read that may be large.
+def demand_right(target: Target, name: str) -> None:
+    """Before an archive is written or read that may be large.
 
+    :param name: the application_name of the session.
     :raises MigrationError: ``PERMISSION_DENIED``.
     """
-    with connection(target, application_name=options.name, read_only=True) as conn:
-        may, role = row(conn, "SELECT rolsuper OR rolcreatedb, rolname FROM pg_roles WHERE rolname = current_user") or (False, "")
+    with connection(target, application_name=name, read_only=True) as conn:
+        may, role, quoted = row(conn, _ME) or (False, "", "")
     if not may:
-        raise MigrationError("the role %s lacks the right to create databases (CREATEDB), which a drill needs" % role, code="PERMISSION_DENIED")
+        raise MigrationError(
+            "the role %s lacks the right to create databases (CREATEDB), which a drill needs" % role,
+            code="PERMISSION_DENIED",
+            next_step="have a superuser run ALTER ROLE %s CREATEDB, or connect as a role that has it" % quoted,
+        )
 
 
 def _rto(seconds: t.Mapping[str, float]) -> float:
@@ -216,12 +234,12 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
         raise MigrationError(
             "the snapshot %s carries no fingerprint, so there is nothing to compare it with" % point["id"],
             code="DRILL_IMPOSSIBLE",
-            next_step="drill a dump, or take snapshots with a fingerprint",
+            next_step="drill a dump, or take snapshots with a fingerprint (verify: true of database_copy)",
         )
     seconds: dict[str, float] = {}
     result: dict[str, t.Any] = {"changed": False, "drilled_at": "", "rto_seconds": None, "restored": {}, "warnings": [], "seconds": seconds}
     with timed(seconds, "check"), connection(target, application_name=options.name, read_only=True) as conn:
-        _demand_right(target, options)
+        demand_right(target, options.name)
         _demand_room(conn, target, identify(conn), int(point["size_bytes"] * ROOM))
     if check_mode:
         return result
@@ -231,7 +249,9 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
         name = derived_name(target.dbname, DRILL, new_id())
         try:
             # It is closed and stays so: a copy of it is looked at.
-            with timed(seconds, "copy"):
+            with timed(seconds, "copy"), making_room(), _copying(point):
+                # By this name a way back to the snapshot knows whom it may cancel.
+                execute(lock, "SET application_name = %s", (options.name,))
                 statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name), sql.Identifier(point["name"]))
                 make(lock, target, name, statement, DRILL, run_id=options.run_id)
             with timed(seconds, "verify"), connection(target, name, application_name=options.name, settings=QUIET) as conn:
@@ -246,4 +266,18 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
     return dict(result, drilled_at=now(), restored=size(found), rto_seconds=0.0)
 
 
-__all__ = ("DRILL", "DrillOptions", "choose", "drill", "drill_point", "drill_snapshot")
+@contextlib.contextmanager
+def _copying(point: Point) -> t.Iterator[None]:
+    try:
+        yield
+    except MigrationError as error:
+        if error.facts.get("sqlstate") == _CANCELLED:
+            raise MigrationError(
+                "the copy of the snapshot %s was cancelled, as a way back to it does, which goes first" % point["id"],
+                code="DRILL_IMPOSSIBLE",
+                next_step="when the way back has ended, drill what is the newest restore point then",
+            ) from None
+        raise
+
+
+__all__ = ("DRILL", "DrillOptions", "choose", "demand_right", "drill", "drill_point", "drill_snapshot")

@@ -22,7 +22,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._evict import describe, sessions
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._marked import LEFTOVER, marked
+from ansible_collections.pgops.migrations.plugins.module_utils._precedence import copied, copiers
 from ansible_collections.pgops.migrations.plugins.module_utils._rowsource import moment
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import is_confirmed, said, to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 KINDS = ("kept", "snapshot", "staging", "scratch", LEFTOVER)
@@ -62,9 +64,13 @@ def listing(conn: t.Any, target: Target, max_age: float | None = None) -> list[d
         entry.update(run_id=run_id, at=at, open=each.open)
         entry.update(age_seconds=age, age_days=None if age is None else round(age / DAY, 2))
         entry["expired"] = max_age is not None and age is not None and age > max_age * DAY
-        entry["confirmation"] = "%s %s" % (each.name, run_id or each.oid) if each.kind == "kept" else ""
+        entry["confirmation"] = to_type(_confirmation(each.name, run_id, each.oid), each.name) if each.kind == "kept" else ""
         found.append(entry)
     return found
+
+
+def _confirmation(name: str, run_id: str, oid: int) -> str:
+    return "%s %s" % (name, run_id or oid)
 
 
 def age_seconds(at: str, now: int) -> int | None:
@@ -109,7 +115,7 @@ def drop(target: Target, options: KeptOptions, check_mode: bool = False) -> dict
         found = find(lock, target, options.name, options.oid)
         if found is None:
             return {"changed": False, "database": None}
-        if not check_mode and options.confirm != found["confirmation"]:
+        if not check_mode and not is_confirmed(options.confirm, _confirmation(found["name"], found["run_id"], found["oid"]), found["name"]):
             raise _unconfirmed(options, found)
         with sql_errors("look for sessions", target):
             inside = sessions(lock, found["oid"])
@@ -138,17 +144,18 @@ def _unconfirmed(options: KeptOptions, found: t.Mapping[str, t.Any]) -> Migratio
     size = "of unknown size" if found["size_bytes"] is None else "%d MB" % round(found["size_bytes"] / 1e6)
     return MigrationError(
         "dropping %s was %s. It would be gone for good: the only copy of what was written between the restore point and the rollback of %s (run %s), %s."
-        ' To confirm, set confirm to exactly "%s"'
+        " To confirm, type exactly %s"
         % (
             found["name"],
-            'confirmed with "%s"' % options.confirm if options.confirm else "not confirmed",
+            said(options.confirm, found["name"]),
             found["at"] or "an unknown time",
             found["run_id"] or "unknown",
             size,
             found["confirmation"],
         ),
         code="CONFIRMATION_MISSING",
-        next_step='salvage its rows first (kept_database with state: salvaged), then confirm: "%s"' % found["confirmation"],
+        next_step="get its rows out first (-e migration_kept_state=salvaged -e migration_salvage_dir=FOLDER; in a task of your own state: salvaged),"
+        " then run the same again with -e migration_confirm=%s (confirm)" % found["confirmation"],
         confirmation=found["confirmation"],
         database=dict(found),
     )
@@ -178,7 +185,13 @@ def entered(lock: t.Any, target: Target, name: str, application_name: str = "", 
     The database is open only while this connection is made, and PUBLIC may not connect to it even then.
 
     :param lock: a connection to another database of the server.
+    :raises MigrationError: ``LOCKED`` where somebody copies it: whoever connects meanwhile waits for the end of that, without a limit.
     """
+    with sql_errors("look who copies %s" % name, target):
+        oid = (row(lock, "SELECT oid::bigint FROM pg_database WHERE datname = %s", (name,)) or (0,))[0]
+        copying = copiers(lock, [oid])
+    if copying:
+        raise copied(name, copying, code="LOCKED")
     with contextlib.ExitStack() as stack:
         with sql_errors("open %s" % name, target):
             execute(lock, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))

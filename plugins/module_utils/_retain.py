@@ -38,6 +38,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._retention import
     plan_retention,
     proved,
 )
+from ansible_collections.pgops.migrations.plugins.module_utils._retention_text import retention_lines
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import demand_unused, read_pin, remove_pin, write_pin
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import ensure_private_dir, fsync_dir, private_umask
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -62,7 +63,7 @@ def retain(
     run_id: str = "",
     check_mode: bool = False,
 ) -> dict[str, t.Any]:
-    """C(changed), C(pinned), C(unpinned), C(kept), C(would_drop), C(dropped), C(freed_bytes) and C(warnings).
+    """C(changed), C(pinned), C(unpinned), C(kept), C(would_drop), C(dropped), C(freed_bytes), C(lines) and C(warnings).
 
     :raises MigrationError: ``BACKUP_NOT_FOUND`` (a pin for what is not there), ``REMOVAL_FAILED``, ``LOCKED`` ...
     """
@@ -98,6 +99,7 @@ def retain(
                     raise
             gone = {each["id"] for each in result["dropped"]}
             result["freed_bytes"] = sum(point["size_bytes"] for point in leaving if point["id"] in gone)
+        result["lines"] = retention_lines(plan, rules, apply and not check_mode, {each["id"] for each in result["dropped"]})
         result["changed"] = any(changed.values()) or bool(apply and (result["would_drop"] or result["dropped"] or leftovers))
     return result
 

@@ -44,12 +44,19 @@ SELECT format('%%I.%%I', n.nspname, c.relname), n.nspname::text, c.relname::text
  ORDER BY 1, a.attnum
 """
 # Those whose columns are never NULL, over all rows and over plain columns; the primary key first, then the shortest.
+# Keys are compared by their text, so only those whose type says that what is equal is written alike (btree's function 4, equalimage):
+# not numeric, float, interval, jsonb, arrays, citext, a collation that ignores case, and no key WITHOUT OVERLAPS.
 _KEYS = """
 SELECT format('%%I.%%I', n.nspname, c.relname), array_agg(a.attname::text ORDER BY k.number), i.indimmediate
   FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
  CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, number) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
  WHERE i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND k.number <= i.indnkeyatts
    AND format('%%I.%%I', n.nspname, c.relname) = ANY(%s)
+   AND NOT EXISTS (
+     SELECT FROM generate_series(0, i.indnkeyatts - 1) part JOIN pg_opclass o ON o.oid = i.indclass[part]
+      WHERE NOT EXISTS (SELECT FROM pg_amproc p WHERE p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype
+                           AND p.amprocnum = 4 AND o.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree'))
+         OR EXISTS (SELECT FROM pg_collation l WHERE l.oid = i.indcollation[part] AND NOT l.collisdeterministic))
  GROUP BY 1, i.indexrelid, i.indisprimary, i.indimmediate, x.relname HAVING bool_and(a.attnotnull)
  ORDER BY 1, i.indisprimary DESC, count(*), x.relname
 """

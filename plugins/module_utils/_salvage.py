@@ -172,7 +172,9 @@ class _Salvage:
         missing = sorted(set(only or ()) - set(kept["tables"]))
         if missing:
             raise MigrationError(
-                "%s has no table %s" % (self.kept["name"], ", ".join(missing)), code="OPTION_INVALID", next_step="write tables as public.users"
+                "%s has no table %s" % (self.kept["name"], ", ".join(missing)),
+                code="OPTION_INVALID",
+                next_step="write tables as public.users: -e migration_salvage_tables=public.users,public.notes (tables of kept_database)",
             )
         # Rows of the ledger would claim what the live schema does not have.
         ledger = "." + LEDGER
@@ -224,6 +226,9 @@ class _Salvage:
             source.copy(there, columns, more.write)
         else:
             self._differing(source, live, there, columns, key, {ADDED: more.write, CHANGED: other.write})
+            if not key and more.rows:
+                text = "%s was compared by whole rows, as nothing in it can be compared as a key: a row that was changed is among those that are missing."
+                self.notes.append(text % there.label)
         if left_out:
             text = "%s has no column %s in %s, or computes it: its content is not in the files."
             self.notes.append(text % (self.target.dbname, ", ".join(left_out), there.label))

@@ -49,6 +49,8 @@ def fill(
 
     :raises MigrationError: ``DISK_FULL``, ``RESTORE_FAILED``.
     """
+    if superuser:
+        _without_event_triggers(target, dbname)
     settings = dict(SETTINGS, **(_wal_compression(target, dbname) if superuser else {}))
     args = ["--exit-on-error", "--no-password", "--dbname=%s" % conninfo(dbname)]
     # A stream cannot be read by several processes.
@@ -59,6 +61,13 @@ def fill(
         why = done.why() if done else "did not end"
         code = "DISK_FULL" if "No space left on device" in why else "RESTORE_FAILED"
         raise MigrationError("pg_restore %s" % why, code=code)
+
+
+def _without_event_triggers(target: Target, dbname: str) -> None:
+    """A login event trigger (PostgreSQL 17) may write with each of our sessions; the swap takes this setting away again."""
+    with _inside(target, dbname, "") as conn, sql_errors("prepare the staging database", target, default="RESTORE_FAILED"):
+        if conn.server_version >= 170000:
+            execute(conn, sql.SQL("ALTER DATABASE {} SET event_triggers = off").format(sql.Identifier(dbname)))
 
 
 def _wal_compression(target: Target, dbname: str) -> dict[str, str]:

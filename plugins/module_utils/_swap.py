@@ -22,10 +22,12 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection, execute, psycopg2, row, rows, scrub, sql
+from ansible_collections.pgops.migrations.plugins.module_utils._dbgrants import read_grants
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings, marker, read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._evict import describe, evicting, listen, sessions, watcher
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import is_database_name
+from ansible_collections.pgops.migrations.plugins.module_utils._precedence import copied, make_way
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: In use, lock not available, statement_timeout, deadlock: rolled back whole, and worth another try.
@@ -51,7 +53,7 @@ SELECT (SELECT json_agg(s ORDER BY s.setrole)::text FROM pg_db_role_setting s WH
 
 @dataclasses.dataclass(frozen=True)
 class Swapped:
-    """A swap that was done. ``seconds`` is the time during which new connections waited.
+    """A swap that was done. ``seconds`` is the time during which new connections waited; ``warnings``: what is not exactly as before.
 
     No attempts: an earlier call, whose answer got lost, has done it.
     """
@@ -61,6 +63,7 @@ class Swapped:
     seconds: float
     attempts: int
     terminated: int
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +132,16 @@ def swap(
 def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
     last = ""
     terminated = 0
+    copying: list[dict[str, t.Any]] = []
     for attempt in range(1, attempts + 1):
         ended: set[int] = set()
+        inexact: list[str] = []
         # A new one each time: the one of the last try may have been ended itself.
         with watcher(plan.target, plan.maintenance_db, plan.application_name) as helper:
-            # A session that cannot be ended would make every client wait in vain for 5 s.
+            # A copy that does not end, or a session that cannot be ended, would make every client wait in vain for seconds.
+            copying = make_way(helper, (plan.live_oid, plan.staging_oid), patience)
+            if copying:
+                continue
             if _stubborn(helper, plan, patience):
                 last = "there are sessions that this role may not end"
                 continue
@@ -141,7 +149,7 @@ def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
             conn = connect(plan.target, plan.maintenance_db, application_name=plan.application_name, settings=SETTINGS)
             pid = conn.info.backend_pid
             try:
-                seconds: float | None = _attempt(plan, conn, helper, ended)
+                seconds: float | None = _attempt(plan, conn, helper, ended, inexact)
             except psycopg2.Error as error:
                 seconds = None
                 last = scrub(" ".join(str(error).split()), plan.target)
@@ -153,17 +161,28 @@ def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
                     raise _failed(plan, last, attempt, error.pgcode) from None
         terminated += len(ended)
         if seconds is not None:
-            return Swapped(live_oid=plan.staging_oid, kept_oid=plan.live_oid, seconds=round(seconds, 4), attempts=attempt, terminated=terminated)
+            return Swapped(
+                live_oid=plan.staging_oid, kept_oid=plan.live_oid, seconds=round(seconds, 4), attempts=attempt, terminated=terminated,
+                warnings=tuple(_warning(plan, text) for text in inexact),
+            )  # fmt: skip
         time.sleep(0.2 * attempt)
+    if copying:
+        raise copied(
+            "one of them", copying, "SWAP_FAILED", "%s and %s were not swapped in %d tries: " % (plan.live, plan.staging, attempts), staging=plan.staging
+        )
     raise _failed(plan, last, attempts)
 
 
-def _attempt(plan: _Plan, conn: t.Any, helper: t.Any, ended: set[int]) -> float:
+def _warning(plan: _Plan, grant: str) -> str:
+    return "%s: the right %s is now granted by the owner, as this role may not become the role that granted it" % (plan.live, grant)
+
+
+def _attempt(plan: _Plan, conn: t.Any, helper: t.Any, ended: set[int], inexact: list[str]) -> float:
     """One transaction on ``conn``, which is closed then; the seconds it held the lock."""
     try:
         channel = listen(conn)
         conn.autocommit = False
-        before, wanted = _prepare(conn, plan)
+        before, wanted = _prepare(conn, plan, inexact)
         _failpoint.reached("swap:prepared")
         with evicting(helper, conn, channel, plan.live_oid, plan.staging_oid) as eviction:
             started = time.monotonic()
@@ -184,7 +203,7 @@ def _attempt(plan: _Plan, conn: t.Any, helper: t.Any, ended: set[int]) -> float:
             conn.close()
 
 
-def _prepare(conn: t.Any, plan: _Plan) -> tuple[tuple[t.Any, ...], dict[str, t.Any]]:
+def _prepare(conn: t.Any, plan: _Plan, inexact: list[str]) -> tuple[tuple[t.Any, ...], dict[str, t.Any]]:
     """Everything that can be done while clients work: live's properties for staging, and live's fence.
 
     :returns: the row of ``_UNLOCKED``, and live's properties.
@@ -194,7 +213,9 @@ def _prepare(conn: t.Any, plan: _Plan) -> tuple[tuple[t.Any, ...], dict[str, t.A
     execute(conn, sql.SQL("REVOKE GRANT OPTION FOR CONNECT ON DATABASE {} FROM PUBLIC").format(live))
     before = row(conn, _unlocked(plan)) or ()
     wanted = read_settings(conn, plan.live_oid)
-    apply_settings(conn, plan.staging, plan.staging_oid, wanted)
+    inexact += apply_settings(conn, plan.staging, plan.staging_oid, wanted)
+    if inexact:
+        wanted["grants"] = read_grants(conn, plan.staging_oid)
     # Nobody connects to the kept database by mistake.
     execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(live))
     execute(conn, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(live))

@@ -272,7 +272,7 @@ restore_point:
       description: What O(pgops.migrations.database_restore#module:confirm) must be to restore it; the database, and the id of the run or of the restore point.
       returned: not in check mode
       type: str
-      sample: microcare 20261122T163000Z-ab12cd
+      sample: microcare:20261122T163000Z-ab12cd
 code:
   description: Stable code of the error; C(docs/errors.md) explains all of them.
   returned: failure

@@ -140,6 +140,12 @@ dropped:
   type: list
   elements: dict
   sample: []
+lines:
+  description: A line for each restore point, newest first, with what becomes of it and why; then the sum of it.
+  returned: success
+  type: list
+  elements: str
+  sample: ["would drop 20261001T020000Z-ab12cd (dump, 105 kB, 52 days old): no rule keeps it"]
 freed_bytes:
   description: Size of what was or would be dropped.
   returned: success

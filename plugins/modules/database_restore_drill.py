@@ -96,6 +96,14 @@ restore_point:
   returned: success, and when one was chosen
   type: dict
   sample: {id: 20261122T163000Z-ab12cd, kind: dump, path: /var/backups/migrations/microcare/20261122T163000Z-ab12cd, sequence: 12, age_seconds: 3600}
+tried:
+  description:
+    - Whether the restore point was tried out. In check mode it was not.
+    - With a failure, V(true) says that the restore point is not what it should be - C(FINGERPRINT_MISMATCH), C(RESTORE_FAILED), C(BACKUP_CORRUPT) or
+      C(BACKUP_FORMAT). V(false) says nothing about it - the server, the room, a right or a key was in the way.
+  returned: always, but for options that cannot be read
+  type: bool
+  sample: true
 drilled_at:
   description: When it was proved, UTC; with an accepted proof, that of the earlier drill. Empty in check mode.
   returned: success
@@ -132,6 +140,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
 from ansible_collections.pgops.migrations.plugins.module_utils._drill import DrillOptions, choose, drill_point
+from ansible_collections.pgops.migrations.plugins.module_utils._drill_tried import told_tried
 from ansible_collections.pgops.migrations.plugins.module_utils._module import run
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -140,8 +149,9 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     params = module.params
     names = [field.name for field in dataclasses.fields(DrillOptions)]
     options = DrillOptions(**{name: params[name] for name in names if params[name] is not None})
-    point = choose(target, params["backup_dir"], params["restore_point"], params["maintenance_db"])
-    return drill_point(target, point, options, module.check_mode)
+    with told_tried():
+        point = choose(target, params["backup_dir"], params["restore_point"], params["maintenance_db"])
+        return drill_point(target, point, options, module.check_mode)
 
 
 def main() -> None:

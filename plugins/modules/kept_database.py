@@ -36,7 +36,7 @@ options:
     required: true
   confirm:
     description:
-      - For O(state=absent) the kept database's name, a blank, and the id of the run that kept it (its OID where it had none).
+      - For O(state=absent) the kept database's name, a colon or a blank, and the id of the run that kept it (its OID where it had none).
       - Anything else is refused with the text to type. Not needed in check mode.
     type: str
     default: ''
@@ -82,7 +82,7 @@ attributes:
     details: A database that is gone is no change, nor is a salvage that is there and intact.
 notes:
   - A row is known by the table's primary key, else by a unique key of columns that are never NULL; without one, whole rows are compared.
-  - A key is compared by its text, so the numeric keys 1.0 and 1.00 are two.
+  - A table whose key can be equal and written differently (numeric, citext, a collation that ignores case, WITHOUT OVERLAPS) is compared by whole rows.
   - While it connects, V(salvaged) lets the database accept connections, but not from PUBLIC; a run that is killed in that moment is put right by the next.
 seealso:
   - module: pgops.migrations.kept_database_info
@@ -104,7 +104,7 @@ EXAMPLES = r"""
     name: microcare__kept_20261122t170000z_12ab34
     oid: 24601
     state: absent
-    confirm: microcare__kept_20261122t170000z_12ab34 20261122T165900Z-00aa11
+    confirm: microcare__kept_20261122t170000z_12ab34:20261122T165900Z-00aa11
 """
 
 RETURN = r"""

@@ -64,7 +64,7 @@ databases:
       age_days: 1.0
       open: false
       expired: false
-      confirmation: microcare__kept_20261122t170000z_12ab34 20261122T165900Z-00aa11
+      confirmation: microcare__kept_20261122t170000z_12ab34:20261122T165900Z-00aa11
   contains:
     name:
       description: Name of the database.

@@ -82,7 +82,7 @@ def test_from_the_first_backup_to_the_drill(fleet: Fleet, database: t.Any, admin
     execute(one, "DELETE FROM notes WHERE id > 1500")
     rules = {"keep_last": 1}
     shown = fleet.play("backup.yml", "--limit", "one", backup_retention=rules)
-    assert shown.returncode == 0 and fleet.records("one")[-1]["sentence"].endswith("; 1 old one would be dropped"), shown.stdout
+    assert shown.returncode == 0 and "; 1 old one would be dropped" in fleet.records("one")[-1]["sentence"], shown.stdout
     assert (
         len(list((fleet.backups / safe_name(one.dbname)).glob("2*"))) == 2 and len(list((fleet.backups / safe_name(one.dbname)).glob("external/*.json"))) == 1
     )

@@ -34,7 +34,7 @@ def test_a_second_run_takes_the_first_ones_restore_point(cluster: t.Any, databas
     assert module("database_backup", target, check=True, run_id="r2", **options)["changed"] is True
     second = module("database_backup", target, run_id="r2", **options)
     assert (second["changed"], second["restore_point"]["reused"], second["restore_point"]["sequence"]) == (True, False, 2)
-    assert first["restore_point"]["confirmation"] == target.dbname + " r1" and second["restore_point"]["confirmation"] == target.dbname + " r2"
+    assert first["restore_point"]["confirmation"] == target.dbname + ":r1" and second["restore_point"]["confirmation"] == target.dbname + ":r2"
     assert module("database_backup", target, **dict(options, reuse=False))["restore_point"]["sequence"] == 3
 
 

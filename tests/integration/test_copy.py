@@ -63,7 +63,7 @@ def test_a_snapshot_is_the_database_of_that_moment(database: t.Any, admin: t.Any
     found = take(target, run_id="r1", label="before", **options)
     made = found["snapshot"]
     assert found["changed"] and not found["reused"] and found["attempts"] == 1 and found["strategy"] == ("file_copy" if "strategy" in options else "wal_log")
-    assert made["name"].startswith(target.dbname + "__snapshot_") and made["confirmation"] == "%s r1" % target.dbname and made["sequence"] == 1
+    assert made["name"].startswith(target.dbname + "__snapshot_") and made["confirmation"] == "%s:r1" % target.dbname and made["sequence"] == 1
     assert (made["fingerprint_digest"] == before) == ("verify" in options)
     settings = read_settings(admin(), database_oid(admin(), made["name"]) or 0)
     assert (settings["owner"], settings["allow_connections"]) == (target.user, False)
@@ -380,7 +380,7 @@ def test_module(database: t.Any, module: t.Any, admin: t.Any) -> None:
     execute(target, "SELECT 1")
     first = module("database_copy", target, run_id="r9", strategy="file_copy")
     assert first["changed"] and "code" not in first, first
-    assert json.loads(json.dumps(first["snapshot"]))["confirmation"] == "%s r9" % target.dbname
+    assert json.loads(json.dumps(first["snapshot"]))["confirmation"] == "%s:r9" % target.dbname
     assert module("database_copy", target)["changed"] is False
     client = connect(target)
     client.cursor().execute("UPDATE users SET name = 'secret canary'")

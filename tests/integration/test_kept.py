@@ -93,7 +93,7 @@ def test_the_list(database: t.Any, admin: t.Any, module: t.Any) -> None:
     assert sorted(found) == sorted([kept["name"], target.dbname + "_snap", target.dbname + "_stage"])
     entry = found[kept["name"]]
     assert (entry["oid"], entry["kind"], entry["run_id"], entry["open"]) == (kept["oid"], "kept", "r1", False)
-    assert entry["confirmation"] == "%s r1" % kept["name"] and entry["size_bytes"] > 1_000_000
+    assert entry["confirmation"] == "%s:r1" % kept["name"] and entry["size_bytes"] > 1_000_000
     assert entry["expired"] is (time.time() - 1795168800 > 43200) and entry["age_days"] == round(entry["age_seconds"] / 86400, 2)
     assert (found[target.dbname + "_snap"]["age_seconds"], found[target.dbname + "_snap"]["expired"]) == (None, False)
     assert found[target.dbname + "_stage"]["expired"] is True
@@ -172,7 +172,7 @@ def test_dropping_one_needs_its_name_its_oid_and_its_confirmation(database: t.An
     before = databases(admin())
     for confirm in ("", target.dbname, "%s r2" % kept["name"]):
         refused = module("kept_database", target, state="absent", confirm=confirm, **kept)
-        assert refused["code"] == "CONFIRMATION_MISSING" and refused["confirmation"] == "%s r1" % kept["name"] and refused["confirmation"] in refused["msg"]
+        assert refused["code"] == "CONFIRMATION_MISSING" and refused["confirmation"] == "%s:r1" % kept["name"] and refused["confirmation"] in refused["msg"]
     right = dict(kept, state="absent", confirm="%s r1" % kept["name"])
     for wrong in (
         {"oid": kept["oid"] + 1}, {"name": target.dbname, "oid": before[target.dbname][0]}, {"name": "postgres", "oid": before["postgres"][0]},
