@@ -28,7 +28,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "CONNECTION_OPTIONS": (
         "the connection options contradict each other or name no database",
-        "give database_url, or login_db with login_host/login_user/login_password",
+        "set migration_database_url (database_url of a module), or login_db with login_host/login_user/login_password",
     ),
     "NAME_UNUSABLE": (
         "a name cannot be used for a database, a schema or a file",
@@ -51,19 +51,25 @@ CODES: dict[str, tuple[str, str]] = {
     "PERMISSION_DENIED": ("the role lacks a right that the step needs", "grant the right named in the message, or connect as the owner of the database"),
     "MAINTENANCE_DB_UNREACHABLE": (
         "the maintenance database cannot be reached, so the lock that keeps two runs apart cannot be taken",
-        "set maintenance_db to a database on the same server that this role may connect to",
+        "name a database on the same server that this role may connect to: -e migration_maintenance_db=NAME (maintenance_db of a module)",
     ),
     "NOT_PRIMARY": ("the server is a standby or the database is read-only", "connect to the primary"),
     "WRONG_TARGET": ("this is not the server or database that was expected", "check the inventory: the URL points elsewhere"),
     "SERVER_TOO_OLD": ("the server is older than PostgreSQL 14", "use PostgreSQL 14 or newer"),
     "SQL_ERROR": ("a statement failed on the server", "read the server's message and SQLSTATE"),
     # --- the project folder ----------------------------------------------------
-    "PROJECT_MISSING": ("the project folder does not exist or cannot be read", "set app_dir to the folder with package.json and prisma/"),
+    "PROJECT_MISSING": (
+        "the project folder does not exist or cannot be read",
+        "name the folder with package.json and prisma/: -e migration_app_dir=FOLDER (app_dir of a module)",
+    ),
     "MIGRATIONS_DIR_MISSING": (
         "there is no migrations folder where the Prisma CLI would look",
-        "set migrations_dir, or app_dir to the folder with prisma/schema.prisma",
+        "name it with -e migration_migrations_dir=FOLDER, or the folder with prisma/schema.prisma with -e migration_app_dir=FOLDER (migrations_dir, app_dir)",
     ),
-    "NOT_A_MIGRATIONS_DIR": ("the folder holds no Prisma migration", "set migrations_dir to the folder whose subfolders hold migration.sql"),
+    "NOT_A_MIGRATIONS_DIR": (
+        "the folder holds no Prisma migration",
+        "name the folder whose subfolders hold migration.sql: -e migration_migrations_dir=FOLDER (migrations_dir of a module)",
+    ),
     "PROVIDER_MISMATCH": ("migration_lock.toml does not name postgresql the way Prisma reads it", 'write the line: provider = "postgresql"'),
     "MIGRATION_FILE_MISSING": ("a migration folder has no migration.sql", "restore the file or remove the empty folder"),
     # --- the ledger --------------------------------------------------------------
@@ -77,7 +83,7 @@ CODES: dict[str, tuple[str, str]] = {
     "MIGRATION_RUNNING": ("another session is applying a migration now", "wait for it to end; its pid is in the result"),
     "HISTORY_DIVERGED": (
         "the ledger and the migrations folder disagree (edited, missing or out of order)",
-        "check out the revision that was deployed, or allow it by name in migrate_deploy_allow",
+        "check out the revision that was deployed, or allow it by name: -e migration_allow=NAME (allow of migration_deploy)",
     ),
     "POOLER": (
         "a connection pooler stands between this host and the server; locks and settings of a session do not survive it",
@@ -91,30 +97,36 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "RECOVERY_UNPROVED": (
         "nothing proves what an unfinished migration left, so nothing is recorded",
-        "look at the evidence in the result; give assert_sql for its data part, or decide yourself: require_proof false and confirm",
+        "look at the evidence; give -e migration_assert_sql=QUERY for its data part, or decide: migration_resolve with require_proof false and confirm",
     ),
-    "RESOLVE_REFUSED": ("Prisma refuses to record this migration so (P3008, P3012)", "read the state with migration_info"),
-    "UNKNOWN_MIGRATION": ("a migration that was named does not exist in the folder", "check the name; migration_info lists them"),
+    "RESOLVE_REFUSED": ("Prisma refuses to record this migration so (P3008, P3012)", "read the state with status.yml (migration_info)"),
+    "UNKNOWN_MIGRATION": ("a migration that was named does not exist in the folder", "check the name; status.yml (migration_info) reads them"),
     # --- taking a schema back ------------------------------------------------------
     "REPLAY_FAILED": (
         "a migration of the folder cannot be applied to an empty database; the live database was not touched",
         "read the server's message; what the migrations need and do not make themselves must exist in template0 or on the server",
     ),
-    "REVERSE_EMPTY": ("there is nothing that a reverse migration could undo", "check the names; migration_info lists the applied migrations"),
+    "REVERSE_EMPTY": ("there is nothing that a reverse migration could undo", "check the names; status.yml (migration_info) reads the applied migrations"),
     "REVERSE_EXISTS": ("a migration folder of that name exists already", "choose another name"),
     "REVERSE_UNPROVED": (
-        "the reverse migration does not bring back exactly the schema of before, or would fail on the data that is there now; nothing was written",
-        "read differences and obstacles in the result; write it with accept_unproved and mend it by hand, or go back to a restore point",
+        "the reverse migration does not bring back exactly the schema of before, fails on the data that is there now, or may lose values; nothing was written",
+        "read differences and obstacles in the result; write it with -e restore_accept_unproved=true and mend it by hand, or go back to a restore point",
     ),
     "SCHEMA_DRIFT": (
         "the database's schema is not what its migrations make",
-        "look at the differences in the result; put them into a migration, undo them, or set allow_drift",
+        "look at the differences in the result; put them into a migration, undo them, or set allow_drift of migration_reverse",
     ),
     # --- deploying ---------------------------------------------------------------
     "LOCKED": ("another run holds the lock of this database", "wait for the run named in the message to end"),
-    "PRISMA_NOT_FOUND": ("the Prisma CLI of the project is not installed", "run npm ci in the project folder, or set engine: direct"),
+    "PRISMA_NOT_FOUND": (
+        "the Prisma CLI of the project is not installed",
+        "run npm ci in the project folder, or set -e migration_engine=direct (engine of a module)",
+    ),
     "DEPLOY_COMMAND_FAILED": ("the deploy command failed before it changed the ledger", "read its output in the result"),
-    "DEPLOY_TIMEOUT": ("the deploy command took longer than allowed and was ended", "raise timeout, or look what it waited for"),
+    "DEPLOY_TIMEOUT": (
+        "the deploy command took longer than allowed and was ended",
+        "raise migrate_deploy_timeout (timeout of migration_deploy), or look what it waited for",
+    ),
     "MIGRATION_FAILED": ("a migration failed; the state after it is in the result", "read error and state; roll back or resolve"),
     "MIGRATION_FAILED_CLEAN": (
         "a migration failed and left nothing behind",
@@ -129,17 +141,33 @@ CODES: dict[str, tuple[str, str]] = {
         "check that the project's configuration reads the URL from the environment and finds the migrations folder",
     ),
     "LOCK_TIMEOUT": ("a statement waited longer than lock_timeout for a lock", "find the blocker (it is in the result where it was seen) and run again"),
-    "STATEMENT_TIMEOUT": ("a statement ran longer than statement_timeout", "raise statement_timeout or split the migration"),
+    "BLOCKED_TOO_LONG": (
+        "a migration blocked the application, or waited for a lock, for longer than allowed; it left nothing and is recorded as rolled back",
+        "run it in a maintenance window with -e migrate_deploy_on_blocked=wait (on_blocked of migration_deploy), or split the migration",
+    ),
+    "STATEMENT_TIMEOUT": (
+        "a statement ran longer than statement_timeout",
+        "raise migrate_deploy_statement_timeout (statement_timeout of migration_deploy), or split the migration",
+    ),
     # --- restore points ------------------------------------------------------------
-    "PROGRAM_MISSING": ("a PostgreSQL client program was not found", "install the PostgreSQL client programs or set pg_bin_dir"),
-    "CLIENT_TOO_OLD": ("the client program is older than the server", "install client programs at least as new as the server, or set pg_bin_dir"),
-    "BACKUP_DIR_UNSAFE": ("the backup folder is not a private folder of this user", "use a folder with mode 0700 that this user owns"),
+    "PROGRAM_MISSING": (
+        "a PostgreSQL client program was not found",
+        "install the PostgreSQL client programs, or name their folder: -e migration_pg_bin_dir=FOLDER (pg_bin_dir of a module)",
+    ),
+    "CLIENT_TOO_OLD": (
+        "the client program is older than the server",
+        "install client programs at least as new as the server, or name their folder: -e migration_pg_bin_dir=FOLDER (pg_bin_dir of a module)",
+    ),
+    "BACKUP_DIR_UNSAFE": (
+        "the backup folder is not a private folder of this user",
+        "use a folder with mode 0700 that this user owns: -e migration_backup_dir=FOLDER (backup_dir of a module)",
+    ),
     "BACKUP_FAILED": ("the backup did not come to its end; nothing was deployed", "read the program's message"),
     "DISK_FULL": ("there is not enough room", "free space at the place named in the message"),
     "BACKUP_IN_USE": ("another process reads or restores this restore point", "wait until it ends, then run again"),
     "REMOVAL_FAILED": (
         "a restore point could not be removed as a whole; it counts as one no more",
-        "remove the cause named in the message, then run retention again",
+        "remove the cause named in the message, then run backup.yml again (or database_backup_retention)",
     ),
     "DRILL_IMPOSSIBLE": ("this restore point cannot be tried out", "drill a dump; rehearse an external restore point with its own tool"),
     "EXTERNAL_TOOL_FAILED": ("the external backup tool failed; no restore point was recorded", "read the tool's output in the result and its own log"),
@@ -147,7 +175,10 @@ CODES: dict[str, tuple[str, str]] = {
         "the external tool ended without an error, but lists no new backup; no restore point was recorded",
         "compare what take and list do: they must work on the same repository",
     ),
-    "BACKUP_NOT_FOUND": ("there is no restore point here", "give the absolute path of a folder with a manifest.json; they lie in BACKUP_DIR/DATABASE/"),
+    "BACKUP_NOT_FOUND": (
+        "there is no restore point here",
+        "give the absolute path of a folder with a manifest.json; they lie in BACKUP_DIR/DATABASE/ (migration_restore_point, restore_drill_point)",
+    ),
     "BACKUP_FORMAT": (
         "this is no restore point of this collection, or its manifest cannot be read",
         "choose a folder with a manifest.json that the role backup made",
@@ -158,13 +189,22 @@ CODES: dict[str, tuple[str, str]] = {
         "the archive was written by a newer PostgreSQL than can be read here",
         "use client programs and a server at least as new as the archive",
     ),
-    "GLOBALS_FAILED": ("the roles of the server could not be written beside the dump", "read the program's message, or set globals to false"),
+    "GLOBALS_FAILED": (
+        "the roles of the server could not be written beside the dump",
+        "read the program's message, or leave them out: -e backup_globals=false (globals of database_backup)",
+    ),
     "DECRYPTION_FAILED": (
         "an encrypted restore point cannot be decrypted; nothing was changed",
-        "give the secret key of one of its recipients: the identity file for age, the home folder of the key for gpg",
+        "give the secret key of one of its recipients: -e migration_identity_file=FILE for age, -e migration_gpg_home=FOLDER for gpg (identity_file, gpg_home)",
     ),
-    "SIGNING_FAILED": ("the manifest cannot be signed, so there is no restore point", "check that the secret key is in gpg_home and its agent gives it out"),
-    "SIGNATURE_MISSING": ("a signature was demanded, and the restore point has none", "choose a signed restore point, or do not demand a signature"),
+    "SIGNING_FAILED": (
+        "the manifest cannot be signed, so there is no restore point",
+        "check that the secret key is in migration_gpg_home (gpg_home of a module), and that its agent gives it out",
+    ),
+    "SIGNATURE_MISSING": (
+        "a signature was demanded, and the restore point has none",
+        "choose a signed restore point, or do not demand one (migration_signed_by, signed_by of a module)",
+    ),
     "SIGNATURE_INVALID": ("the restore point is not signed by the key that was demanded", "do not use it; choose another restore point"),
     "RESTORE_PREREQUISITE": ("something that the archive needs is not on this server", "create what is named in the message, then run again"),
     "RESTORE_FAILED": ("the restore into the staging database failed; the live database was not touched", "read the program's message"),
@@ -172,7 +212,7 @@ CODES: dict[str, tuple[str, str]] = {
     "FINGERPRINT_MISMATCH": ("what was restored is not what was backed up; the live database was not touched", "look at the differences in the result"),
     "ROLLBACK_UNDECIDED": (
         "the state leads to no single way back",
-        "name what to undo (migration_undo), the restore point (migration_restore_point) or the way (migration_route)",
+        "name what to undo (-e migration_undo), the restore point (-e migration_restore_point) or the way (-e migration_route)",
     ),
     "ROLLBACK_IMPOSSIBLE": (
         "the way back that was asked for does not fit the state of the database",
@@ -187,17 +227,29 @@ CODES: dict[str, tuple[str, str]] = {
     "SWAP_FAILED": ("the swap did not happen; the live database was not touched", "end the sessions named in the result and run again"),
     "NOT_KEPT": (
         "this is no kept database of the target, or not the one that was meant; nothing was changed",
-        "list them with kept_database_info, and give name and oid as it shows them",
+        "list them with kept.yml (kept_database_info), and give name and OID as it shows them: -e migration_kept=NAME -e migration_kept_oid=NUMBER (name, oid)",
     ),
     "KEPT_IN_USE": ("there are sessions or transactions in the kept database; it was not dropped", "end what the message names, then run again"),
-    "SALVAGE_EXISTS": ("the folder for the salvage is there already and holds something else; nothing was written", "name a folder that does not exist"),
-    "SESSIONS_REMAIN": ("sessions that must not be there are still alive", "wait for them to end, or end those that the message names, then run again"),
-    "CONFIRMATION_MISSING": ("a destructive step was not confirmed", "type the confirmation that the message shows"),
+    "SALVAGE_EXISTS": (
+        "the folder for the salvage is there already and holds something else; nothing was written",
+        "name a folder that does not exist: -e migration_salvage_dir=FOLDER (salvage_dir of kept_database)",
+    ),
+    "SESSIONS_REMAIN": (
+        "sessions that must not be there are still alive",
+        "wait for them to end, or end those that the message names, then run again; a snapshot can end them: -e backup_snapshot_sessions=end",
+    ),
+    "CONFIRMATION_MISSING": (
+        "a destructive step was not confirmed",
+        "look at what the message shows, then type the confirmation: -e migration_confirm (confirm of a module)",
+    ),
     "DATA_LOSS": ("rows or objects are gone or changed that no migration explains", "look at the findings; roll back if they are real"),
     "CHECK_FAILED": ("a check after the deploy failed", "look at the failed checks in the report"),
     # --- the run -------------------------------------------------------------------
     "TARGETS_EMPTY": ("no target matches", "check migration_targets and --limit against: ansible-inventory --graph"),
-    "RECORD_UNWRITABLE": ("the run record cannot be written", "check the folder named in the message"),
+    "RECORD_UNWRITABLE": (
+        "the run record cannot be written",
+        "check the folder named in the message; another one: -e migration_reports_dir=FOLDER (reports_dir of a module)",
+    ),
     "PSYCOPG2_MISSING": ("psycopg2 is not installed for this Python", "install psycopg2-binary for the interpreter named in the message"),
     "INTERNAL": ("the collection made a mistake", "report it with the output of -vvv"),
 }

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import source_of
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import block
+from ansible_collections.pgops.migrations.plugins.module_utils._sentence_back import lost_by_script, script_of
 
 Record = t.Mapping[str, t.Any]
+#: Migration, status, seconds, note.
+Entry = t.Tuple[str, str, t.Optional[float], str]
 HEADER = """# Migration log
 
 One entry for each migration that a run applied, failed to apply or took back. `migration_log.jsonl` holds the same for programs.
@@ -36,13 +40,21 @@ def log_entries(record: Record) -> list[dict[str, t.Any]]:
     failed = deploy.get("failed_migration") or {}
     back = outcome == "rolled_back"
     note = _NOTES.get(outcome, "")
-    found = [(entry["name"], "rolled_back" if back else "applied", entry["seconds"], note) for entry in deploy.get("applied") or ()]
+    undone = list(((record.get("other") or {}).get("reverse") or {}).get("undone") or ())
+    takes_back = "takes back %s" % ", ".join(undone) if undone else ""
+    note = "; ".join(part for part in (takes_back, note) if part)
+    found: list[Entry] = [(entry["name"], "rolled_back" if back else "applied", entry["seconds"], note) for entry in deploy.get("applied") or ()]
     if failed.get("name"):
         said = " ".join(part for part in (failed.get("state"), failed.get("sqlstate"), failed.get("error")) if part)
         found.append((failed["name"], "rolled_back" if back else "failed", None, "failed: %s" % said))
+    if back:
+        # What the deploy did not tell of, such as one that died without a word.
+        known = {name for name, *_rest in found}
+        found += [(name, "rolled_back", None, note) for name in restore.get("undone") or () if name not in known]
     if outcome == "restored":
         point = restore.get("restore_point") or {}
-        found.append(("(all after the restore point %s)" % point.get("id"), "rolled_back", None, "former database kept as %s" % restore.get("kept")))
+        found += _restored(restore, point)
+    found += _resolved(record)
     return [
         {
             "date": record["finished_at"],
@@ -58,10 +70,34 @@ def log_entries(record: Record) -> list[dict[str, t.Any]]:
             "runbook": record["runbook"],
             "restore_point": point.get("id") or "",
             "restore_point_path": point.get("path") or "",
-            "notes": line(notes, 400),
+            "notes": line(notes, 2000),
         }
         for name, status, seconds, notes in found
     ]
+
+
+def _restored(restore: Record, point: Record) -> list[Entry]:
+    """What a way back took away and brought again, by the ledger on both sides of the swap."""
+    kept = "former database kept as %s" % restore.get("kept")
+    source = source_of(restore)
+    if restore.get("undone") is None and restore.get("redone") is None:
+        return [("(all after the restore point %s)" % point.get("id"), "rolled_back", None, kept)]
+    found: list[Entry] = [(name, "rolled_back", None, "back to %s; %s" % (source, kept)) for name in restore.get("undone") or ()]
+    found += [(name, "applied", None, "came back with %s; %s" % (source, kept)) for name in restore.get("redone") or ()]
+    return found or [("(no migration, only rows)", "rolled_back", None, "back to %s; %s" % (source, kept))]
+
+
+def _resolved(record: Record) -> list[Entry]:
+    """An unfinished migration that was recorded, and the script that was run for it."""
+    resolved = (record.get("other") or {}).get("resolve") or {}
+    state = str(resolved.get("resolved_to"))
+    if not resolved.get("changed") or not resolved.get("migration") or state not in _STATUS:
+        return []
+    script = script_of(resolved)
+    ran = "the script to %s was run" % script if script else ""
+    lost = lost_by_script(record["other"]) if script else []
+    parts = ["was unfinished, recorded as %s" % state.replace("_", " "), ran, "lost by it: %s" % "; ".join(lost) if lost else ""]
+    return [(str(resolved["migration"]), state, None, "; ".join(part for part in parts if part))]
 
 
 def log_text(entry: Record) -> str:
@@ -78,7 +114,7 @@ def log_text(entry: Record) -> str:
         ("Duration", duration),
         ("Notes", "; ".join(part for part in notes if part)),
     )
-    return "".join("%s: %s\n" % (name, line(value, 1000)) for name, value in fields)
+    return "".join("%s: %s\n" % (name, line(value, 4000)) for name, value in fields)
 
 
 def log_entry(record: Record) -> str:

@@ -16,10 +16,13 @@ import datetime
 import re
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._advice import next_step
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import CODES
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import PHASES, WRITING, View, decide
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line, plain
-from ansible_collections.pgops.migrations.plugins.module_utils._sentence import plural, sentence
+from ansible_collections.pgops.migrations.plugins.module_utils._sentence import sentence
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import named_database
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
 FORMAT = 1
 Result = t.Mapping[str, t.Any]
@@ -30,17 +33,20 @@ _KEPT: dict[str, tuple[str, ...]] = {
     "deploy": (
         "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "held", "seconds",
         "output", "warnings",
-        "failed_migration", "sqlstate", "sessions", "touched",
+        "failed_migration", "sqlstate", "sessions", "touched", "monitor",
     ),
     "retention": ("would_drop", "dropped", "freed_bytes", "pinned", "unpinned", "warnings"),
     "drill": ("restore_point", "drilled_at", "seconds", "rto_seconds", "restored", "differences", "warnings"),
     "restore": (
         "database", "kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation",
+        "undone", "redone",
     ),
 }  # fmt: skip
 #: What is read by its parts below; anything else under these names is left out.
 _DICTS = ("restore_point", "restored", "loss", "failed_migration", "seconds", "next_deploy")
-_LISTS = ("pending", "held", "planned", "would_apply", "warnings", "differences", "findings", "checks")
+_LISTS = ("undone", "redone", "pending", "held", "planned", "would_apply", "warnings", "differences", "findings", "checks")
+#: Longest next step: it may hold a command, which must not be cut.
+_STEP = 4000
 _ONCE = ("code", "msg", "next_step")
 _NEXT_STEP = re.compile(r"\s*\bNext: (.*)\Z", re.S)
 _CODE = re.compile(r"(?:^|(?<=: ))([A-Z][A-Z0-9_]{3,}): ")
@@ -84,6 +90,10 @@ def build_record(
         states = {name: states[name] for name in sorted(states, key=_rank)}
     results = {line(name): reduced(name, result) for name, result in given.items() if _state(name, result) != "skipped"}
     view = View(line(target), line(runbook), line(database or _database(results)), check_mode, states, results, errors, caught)
+    better, first = next_step(view), view.cause()
+    if better and first is not None:
+        # The same dict that the sentence and the report read.
+        t.cast("dict[str, t.Any]", first)["next_step"] = better
     outcome = decide(view)
     cause = view.later() if outcome == "rollback_failed" and view.later() else view.cause()
     # The comparison around a deploy says nothing any more once the database was set back.
@@ -163,14 +173,14 @@ def _error(result: Result, phase: str) -> dict[str, str]:
 
     An assertion has only a message; it may be worded as a module words its own, C(CODE: text. Next: step.).
     """
-    code, step = line(result.get("code") or ""), line(result.get("next_step") or "", 400)
+    code, step = line(result.get("code") or ""), line(result.get("next_step") or "", _STEP)
     text = str(result.get("msg") or result.get("message") or result.get("module_stderr") or "").strip()
     worded = next((found for found in _CODE.finditer(text) if found.group(1) in CODES), None)
     if worded and code in ("", worded.group(1)):
         code, text = worded.group(1), text[worded.end() :]
     advice = _NEXT_STEP.search(text)
     if advice:
-        step, text = step or line(advice.group(1), 400).rstrip("."), text[: advice.start()]
+        step, text = step or line(advice.group(1), _STEP).rstrip("."), text[: advice.start()]
     if result.get("unreachable"):
         text = "unreachable: %s" % text
     return {"code": code, "msg": line(text, 400), "next_step": step, "phase": line(phase or ("verification" if code in _OF_VERIFICATION else ""))}
@@ -186,6 +196,8 @@ def reduced(phase: str, result: Result) -> dict[str, t.Any]:
     if verdicts:
         answer["applied_total"] = sum(1 for verdict in verdicts if verdict.get("verdict") == "applied")
     answer.pop("migrations", None)
+    if phase == "recovery":
+        answer["migrations"] = [_unfinished(found) for found in verdicts]
     for name in _DICTS:
         if name in answer and not isinstance(answer[name], dict) and not (name == "seconds" and phase != "restore"):
             del answer[name]
@@ -209,6 +221,18 @@ def reduced(phase: str, result: Result) -> dict[str, t.Any]:
     return answer
 
 
+def _unfinished(found: Result) -> dict[str, t.Any]:
+    """What the recovery found of a migration, without the scripts' text, which the terminal showed."""
+    scripts = found.get("scripts")
+    answer: dict[str, t.Any] = {name: line(found.get(name) or "", 600) for name in ("name", "state", "reason", "resolve")}
+    answer["scripts"] = {
+        line(name): {"proved": bool(script.get("proved")), "loses": [line(text, 300) for text in _list(script.get("loses"))]}
+        for name, script in (scripts.items() if isinstance(scripts, t.Mapping) else ())
+        if isinstance(script, t.Mapping)
+    }
+    return answer
+
+
 def _applied(result: Result, verdicts: t.Sequence[Result]) -> list[dict[str, t.Any]]:
     """Names and durations; a failure returns the names only."""
     durations = {verdict.get("name"): verdict.get("seconds") for verdict in verdicts}
@@ -228,7 +252,7 @@ def _database(results: t.Mapping[str, Result]) -> str:
     """The name that the restore point has, for a caller who did not give one."""
     words = str((results.get("backup", {}).get("restore_point") or {}).get("confirmation") or "")
     named = (results.get(phase, {}).get("database") for phase in ("restore", "choice"))
-    return words.rpartition(" ")[0] or next((str(name) for name in named if name), "")
+    return named_database(words) or next((str(name) for name in named if name), "")
 
 
 def _between(started_at: str, finished_at: str) -> float | None:

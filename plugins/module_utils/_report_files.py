@@ -20,7 +20,7 @@ import secrets
 import stat
 import time
 import typing as t
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import HEADER, log_text
@@ -33,6 +33,8 @@ LOG, LOG_LINES = "migration_log.md", "migration_log.jsonl"
 _OURS = frozenset(["index", "summary"])
 #: Seconds to wait for others that append to the log; each of them takes milliseconds.
 LOCK_WAIT = 60.0
+#: Runs before this one in which the count of a loss is looked for.
+_LOOK_BACK = 200
 
 
 def file_name(name: str) -> str:
@@ -120,6 +122,39 @@ def read_record(reports_dir: str, run_id: str, target: str) -> tuple[dict[str, t
     if not is_record(found) or found["target"] != target:
         return None, "its record is damaged"
     return found, ""
+
+
+def counted_before(reports_dir: str, target: str, confirmation: str, run_id: str) -> dict[str, t.Any] | None:
+    """The newest record of an earlier run that counted what this confirmation loses; None without one."""
+    with contextlib.suppress(OSError):
+        with os.scandir(reports_dir) as entries:
+            folders = sorted((entry for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
+        name = file_name(target) + ".json"
+        for folder in folders[:_LOOK_BACK]:
+            if folder.name == file_name(run_id) or not os.path.lexists(os.path.join(folder.path, name)):
+                continue
+            record, _why = read_record(reports_dir, unquote(folder.name), target)
+            restore = (record or {}).get("restore") or {}
+            loss = restore.get("loss")
+            counted = isinstance(loss, dict) and loss.get("known") and loss.get("measured") is not False
+            if record and counted and restore.get("confirmation") == confirmation:
+                return record
+    return None
+
+
+def with_earlier_count(record: dict[str, t.Any], reports_dir: str) -> None:
+    """Where a confirmed run did not count the loss again, the count of the run that asked for the confirmation."""
+    restore = record["restore"] or {}
+    loss = restore.get("loss") or {}
+    if loss.get("measured") is not False or not restore.get("confirmation"):
+        return
+    earlier = counted_before(reports_dir, record["target"], restore["confirmation"], record["run_id"])
+    if earlier is not None:
+        sessions = loss.get("sessions") or []
+        if (earlier["restore"].get("restore_point") or {}).get("opened") and isinstance(restore.get("restore_point"), dict):
+            # That run closed it when it had looked.
+            restore["restore_point"]["opened"] = True
+        restore["loss"] = dict(earlier["restore"]["loss"], sessions=sessions, counted_by=earlier["run_id"], counted_at=earlier["finished_at"])
 
 
 def is_record(value: t.Any) -> bool:
@@ -211,4 +246,7 @@ def _append(handle: t.Any, text: str) -> None:
         raise
 
 
-__all__ = ("LOG", "LOG_LINES", "append_log", "file_name", "is_record", "paths_of", "prepare", "read_record", "to_json", "write_whole")
+__all__ = (
+    "LOG", "LOG_LINES", "append_log", "counted_before", "file_name", "is_record", "paths_of", "prepare", "read_record", "to_json", "with_earlier_count",
+    "write_whole",
+)  # fmt: skip

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import clean, line
-from ansible_collections.pgops.migrations.plugins.module_utils._sentence import plural, seconds_text
+from ansible_collections.pgops.migrations.plugins.module_utils._report_loss import loss_section
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import option
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
 
 Record = t.Mapping[str, t.Any]
 #: Rows of a report's table; the record has them all.
@@ -26,6 +27,8 @@ _ROWS = 100
 _SPECIAL = re.compile(r"[\\`*\[\]<|~&]|(?<![^\W_])(?<!_)_+|_+(?![^\W_])(?!_)")
 _LEADING = re.compile(r"^(?:[-=:+#>]|\d+(?=[.)]))")
 _EMPTY = "–"
+#: The options of a playbook in a text, those that are given together on one line.
+_OPTION = re.compile(r"(?:-e [a-z_]+=[^\s']+(?: (?=-e ))?)+")
 
 
 def text(value: t.Any, limit: int = 600) -> str:
@@ -75,13 +78,14 @@ def table(headers: t.Sequence[str], rows: t.Sequence[t.Sequence[str]]) -> list[s
 def report(record: Record) -> str:
     """The report of one target."""
     parts = [
-        ["# %s" % text(record["sentence"], 1500)],
+        ["# %s" % text(record["sentence"], 8000)],
         _head(record),
         _error(record),
         _migrations(record),
         _failure(record),
         _restore_point(record),
         _restored(record),
+        loss_section(record, lambda value: text(value, 2000), code, _limited),
         _findings(record),
         _counts(record),
         _phases(record),
@@ -113,8 +117,12 @@ def _error(record: Record) -> list[str]:
         return []
     where = " in the phase %s" % code(error["phase"]) if error["phase"] else ""
     what = "**%s**%s: " % (text(error["code"]) or "Error", where)
-    step = text(error["next_step"]) or "read the state of the target with status.yml, then decide"
+    step = text(error["next_step"], 4000) or "read the state of the target with status.yml, then decide"
     lines = ["## Next step", "", step[:1].upper() + step[1:].rstrip(".") + ".", ""]
+    options = list(dict.fromkeys(_OPTION.findall(str(error["next_step"]))))
+    if options:
+        # As they are typed, whatever Markdown would make of a character.
+        lines += [*block("\n".join(options), "sh"), ""]
     return [*lines, what + (text(error["msg"]) or "no message")]
 
 
@@ -175,7 +183,7 @@ def rollback_command(record: Record) -> str:
     if not point.get("id") or not point.get("path"):
         return ""
     values = {"migration_targets": record["target"], "migration_restore_point": point["path"]}
-    return "ansible-playbook pgops.migrations.rollback -e %s" % shlex.quote(json.dumps(values, ensure_ascii=False))
+    return "ansible-playbook pgops.migrations.rollback %s" % " ".join(option(name, value) for name, value in values.items())
 
 
 def _restore_point(record: Record) -> list[str]:

@@ -25,8 +25,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils._encryption impor
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
+from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import told
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest, derived_name
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program, find_program
+from ansible_collections.pgops.migrations.plugins.module_utils._recreate import beside, is_gone, recreate
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import (
     demand_same_database,
     demand_swappable,
@@ -42,6 +44,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._restore_common i
     size,
     timed,
 )
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_ledger import compared, standing
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_loss import loss_to_archive
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_sibling import restore_sibling
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import STAGING, create, drop_left
@@ -49,23 +52,44 @@ from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import 
 from ansible_collections.pgops.migrations.plugins.module_utils._staging import analyze, fill, verify
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import private_umask
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import Swapped, database_oid, sessions, swap
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import is_confirmed, to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 
 def restore(target: Target, options: RestoreOptions, check_mode: bool = False) -> dict[str, t.Any]:
     """Bring the database back to the restore point; the former database is kept under another name.
 
-    :returns: C(changed), C(kept), C(restored), C(seconds), C(comparison), C(loss), C(warnings).
+    :returns: C(changed), C(kept), C(restored), C(seconds), C(comparison), C(loss), C(undone), C(redone), C(confirmation), C(warnings).
     :raises MigrationError: until the swap is committed the live database is as it was.
     """
     demand_options(target, options)
+    before = None if check_mode else standing(target, options.name("check"))
+    result = _by_its_kind(target, options, check_mode)
+    after = standing(target, options.name("check")) if result["changed"] and not check_mode else None
+    # As it is printed, too: in the words of who goes back.
+    return dict(result, loss=told(result["loss"]), **compared(before, after))
+
+
+def _by_its_kind(target: Target, options: RestoreOptions, check_mode: bool) -> dict[str, t.Any]:
     if options.from_database:
-        return restore_sibling(target, options, check_mode)
+        try:
+            return restore_sibling(target, options, check_mode)
+        except MigrationError as error:
+            if error.code == "DATABASE_MISSING":
+                # There is nothing to swap it with: only its name is wanted.
+                error.next_step = beside(target, options.maintenance_db) or error.next_step
+            raise
     seconds: dict[str, float] = {}
     with private_umask():
         manifest = load_trusted(options, seconds)
         with in_use(options.restore_point):
-            return _restore(target, options, manifest, seconds, check_mode)
+            try:
+                return _restore(target, options, manifest, seconds, check_mode)
+            except MigrationError as error:
+                # Said by the first connection, before anything was done.
+                if error.code != "DATABASE_MISSING" or not is_gone(target, options.maintenance_db):
+                    raise
+            return recreate(target, options, manifest, seconds, check_mode)
 
 
 def load_trusted(options: RestoreOptions, seconds: dict[str, float]) -> Manifest:
@@ -87,24 +111,27 @@ def _restore(target: Target, options: RestoreOptions, manifest: Manifest, second
         # A program of its own reads the archive, while the server reads the live database.
         reading = pool.submit(_read, program, manifest, target, options, seconds)
         # Who confirms was shown the rows by the run that asked for it; the way back shall not take longer than it must.
-        exact = check_mode or options.loss == "before" or options.confirm != manifest.confirmation()
+        exact = check_mode or options.loss == "before" or not is_confirmed(options.confirm, manifest.confirmation(), target.dbname)
         loss, equal = loss_to_archive(target, manifest, program, options, exact)
         reading.result()
     result: dict[str, t.Any] = {
         "database": target.dbname,
         "restore_point": {"id": manifest.id, "path": os.path.normpath(options.restore_point), "kind": "dump"}, "loss": loss, "seconds": seconds,
-        "restored": size(manifest.fingerprint), "warnings": [] if loss["known"] else ["what will be lost is not known: %s" % loss["reason"]],
+        "confirmation": to_type(manifest.confirmation(), target.dbname), "restored": size(manifest.fingerprint),
+        "warnings": [] if loss["known"] else ["what will be lost is not known: %s" % loss["reason"]],
     }  # fmt: skip
     if equal and not options.force:
         return dict(result, changed=False, kept="", comparison="equal")
     if not check_mode:
-        demand_confirmed(options, manifest.confirmation(), loss)
+        demand_confirmed(options, manifest.confirmation(), result)
     with run_lock(target, options.maintenance_db, options.run_id, options.lock_wait) as lock:
         run = _Run(target, options, manifest, program, identity, lock)
         result["warnings"] += run.preflight()
         if check_mode:
             return dict(result, changed=True, kept=run.kept, comparison="")
-        return dict(result, changed=True, **run.restore(seconds))
+        done = run.restore(seconds)
+        result["warnings"] += done.pop("warnings")
+        return dict(result, changed=True, **done)
 
 
 def _read(program: Program, manifest: Manifest, target: Target, options: RestoreOptions, seconds: dict[str, float]) -> None:
@@ -169,6 +196,7 @@ class _Run:
             "comparison": "equal",
             "attempts": done.attempts,
             "terminated": done.terminated,
+            "warnings": list(done.warnings),
         }
 
     def _create(self) -> None:

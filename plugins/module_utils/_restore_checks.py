@@ -173,7 +173,7 @@ def rehearse_settings(conn: t.Any, name: str, oid: int, wanted: t.Mapping[str, t
     """
     execute(conn, "BEGIN")
     try:
-        apply_settings(conn, name, oid, wanted)
+        apply_settings(conn, name, oid, wanted, comment=False)
     except psycopg2.Error as error:
         raise MigrationError(
             "the role %s cannot carry over a property of the database: %s" % (role, " ".join(str(error).split())),

@@ -15,6 +15,8 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._archive import Decryption
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import effect, source_of, told
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import confirm_step, is_confirmed, said, to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 
@@ -76,28 +78,35 @@ def size(fingerprint: t.Mapping[str, t.Any]) -> dict[str, int]:
     return {"tables": len(tables), "rows": sum(int(table.get("rows") or 0) for table in tables.values())}
 
 
-def demand_confirmed(options: RestoreOptions, confirmation: str, loss: t.Mapping[str, t.Any]) -> None:
+def demand_confirmed(options: RestoreOptions, confirmation: str, result: t.Mapping[str, t.Any]) -> None:
     """:raises MigrationError: ``CONFIRMATION_MISSING`` with the loss and the text to type."""
-    if options.confirm == confirmation:
+    database, loss = str(result["database"]), result["loss"]
+    if is_confirmed(options.confirm, confirmation, database):
         return
-    said = 'confirmed with "%s"' % options.confirm if options.confirm else "not confirmed"
     raise MigrationError(
-        'the restore was %s; it will %s To confirm, set confirm to exactly "%s"' % (said, loss_text(loss), confirmation),
+        "the restore was %s; it will %s" % (said(options.confirm, database), loss_text(loss, source_of(result))),
         code="CONFIRMATION_MISSING",
-        next_step='look at the loss, then confirm it: confirm: %s; with rollback.yml: -e \'{"migration_confirm": "%s"}\'' % (confirmation, confirmation),
-        loss=loss,
-        confirmation=confirmation,
+        next_step=confirm_step(to_type(confirmation, database)),
+        loss=told(loss),
+        database=database,
+        warnings=list(result["warnings"]),
+        restore_point=result["restore_point"],
+        confirmation=to_type(confirmation, database),
     )
 
 
-def loss_text(loss: t.Mapping[str, t.Any]) -> str:
+def loss_text(loss: t.Mapping[str, t.Any], source: str) -> str:
     """The loss summary in one line."""
     if not loss["known"]:
         return "replace the database, whose present content could not be read (%s)." % loss["reason"]
+    if loss.get("gone"):
+        return "make it anew from %s. %s" % (source, loss["texts"][0])
     if not loss["differences"]:
-        return "set the database back (nothing differs)."
-    more = "" if len(loss["texts"]) <= 10 else " And %d more differences." % (len(loss["texts"]) - 10)
-    return "set the database back, and lose this: %s%s" % (" ".join(loss["texts"][:10]), more)
+        return "set the database back to %s (nothing differs)." % source
+    texts = [effect(str(text)) for text in loss["texts"]]
+    more = "" if len(texts) <= 10 else " And %d more differences." % (len(texts) - 10)
+    # Rows that are added in live are lost, removed ones come back, whichever of the two is the older.
+    return "set the database back to %s. Compared with that the live database has: %s%s" % (source, " ".join(texts[:10]), more)
 
 
 __all__ = ("RestoreOptions", "demand_confirmed", "demand_options", "loss_text", "size", "timed")

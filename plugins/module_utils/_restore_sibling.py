@@ -25,6 +25,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks i
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import RestoreOptions, demand_confirmed, size, timed
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_loss import loss_to_sibling, not_measured
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid, swap
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import is_confirmed, to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: A snapshot was made to go back to; a kept database is what an earlier rollback replaced.
@@ -39,6 +40,7 @@ class Sibling:
     oid: int
     kind: str
     facts: t.Mapping[str, t.Any]
+    open: bool = False
 
     @property
     def id(self) -> str:
@@ -65,11 +67,19 @@ def restore_sibling(target: Target, options: RestoreOptions, check_mode: bool = 
         with contextlib.closing(maintenance_connection(target, options.maintenance_db, options.run_id)) as conn, sql_errors("look for the database", target):
             siblings = _siblings(conn, target)
         source = next((each for each in siblings if each.name == options.from_database and each.kind in SWAPPABLE), None)
-        result: dict[str, t.Any] = {"database": target.dbname, "seconds": seconds, "warnings": [], "restored": {}, "loss": {}, "comparison": "", "kept": ""}
+        result: dict[str, t.Any] = {"database": target.dbname, "seconds": seconds, "warnings": [], "restored": {}, "loss": {}}
+        result.update(comparison="", kept="", confirmation="")
         if source is None:
             return dict(result, **_already(siblings, options, live_oid, target))
         result["restore_point"] = {"id": source.id, "path": "", "database": source.name, "kind": source.kind}
-        confirmed = options.confirm == source.confirmation(target.dbname)
+        if source.open:
+            # It is closed when it is made; somebody opened it since.
+            word = {"kept": "kept database"}.get(source.kind, source.kind)
+            said = "the %s %s was opened for connections: it may hold more or less than when it was made" % (word, source.name)
+            result["warnings"].append(said)
+            result["restore_point"]["opened"] = True
+        result["confirmation"] = to_type(source.confirmation(target.dbname), target.dbname)
+        confirmed = is_confirmed(options.confirm, source.confirmation(target.dbname), target.dbname)
         if options.loss == "before" or check_mode or not confirmed:
             loss, equal, fingerprint = loss_to_sibling(target, source.name, options)
             result.update(loss=loss, restored=size(fingerprint) if fingerprint else {})
@@ -79,7 +89,7 @@ def restore_sibling(target: Target, options: RestoreOptions, check_mode: bool = 
             # Shown by the run that asked for the confirmation; now the way back shall take no longer than the swap.
             result["loss"] = not_measured(target, options)
     if not check_mode:
-        demand_confirmed(options, source.confirmation(target.dbname), result["loss"])
+        demand_confirmed(options, source.confirmation(target.dbname), result)
     with run_lock(target, options.maintenance_db, options.run_id, options.lock_wait) as lock:
         kept = derived_name(target.dbname, "kept", new_id())
         with sql_errors("check the server", target):
@@ -97,11 +107,12 @@ def restore_sibling(target: Target, options: RestoreOptions, check_mode: bool = 
                 facts={"restored_from": source.name, "restored_oid": source.oid, "restored_id": source.id},
             )  # fmt: skip
     seconds["unavailable"] = done.seconds
+    result["warnings"] += done.warnings
     return dict(result, changed=True, kept=kept, comparison="same_database", attempts=done.attempts, terminated=done.terminated)
 
 
 def _siblings(conn: t.Any, target: Target) -> list[Sibling]:
-    return [Sibling(each.name, each.oid, each.kind, each.facts) for each in marked(conn, target.dbname)]
+    return [Sibling(each.name, each.oid, each.kind, each.facts, each.open) for each in marked(conn, target.dbname)]
 
 
 def _already(siblings: t.Sequence[Sibling], options: RestoreOptions, live_oid: int, target: Target) -> dict[str, t.Any]:

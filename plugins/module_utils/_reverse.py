@@ -176,7 +176,10 @@ class _Work:
                 return file.name, file.sql
         if pending:
             names = ", ".join(file.name for file in pending)
-            self.warnings.append("%s would be deployed before the reverse migration, which was tried without it: hold it back (hold)" % names)
+            self.warnings.append(
+                "%s is pending and older: the reverse migration was tried without it. rollback.yml holds it back; afterwards it is out of order,"
+                " and the next deploy must be given -e migration_allow=%s" % (names, ",".join(file.name for file in pending))
+            )
         existing = self.found.folder.names
         name = self.params["name"] or _draft_text.default_name(self.undo, existing, datetime.datetime.now(datetime.timezone.utc))
         if name in existing or os.path.lexists(os.path.join(self.found.folder.path, name)):

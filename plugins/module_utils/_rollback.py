@@ -16,7 +16,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import UNFINISHED, Report
+from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import MISSING, UNFINISHED, Report
 
 #: Nothing to undo; back by a dump; by a snapshot; by a reverse migration; clear an unfinished migration.
 HOLD, RESTORE_POINT, SNAPSHOT, REVERSE, RECOVER = "hold", "restore_point", "snapshot", "reverse", "recover"
@@ -47,6 +47,7 @@ class Choice:
     """The way back: what it undoes, by which restore point, why, and what else would do.
 
     ``hold``: migrations to hold back so that the next deploy does not apply them (again).
+    ``older``: the restore point to take where the chosen one turns out to be damaged.
     """
 
     route: str
@@ -55,6 +56,7 @@ class Choice:
     hold: tuple[str, ...] = ()
     point: Point | None = None
     others: tuple[str, ...] = ()
+    older: Point | None = None
 
     def as_dict(self) -> dict[str, t.Any]:
         point = dataclasses.asdict(self.point) if self.point else None
@@ -67,6 +69,7 @@ class Choice:
             "hold": list(self.hold),
             "restore_point": point,
             "alternatives": list(self.others),
+            "next_older": {"id": self.older.id, "kind": self.older.kind, "place": self.older.place} if self.older else None,
         }
 
 
@@ -95,6 +98,12 @@ def choose(
             return Choice(HOLD, "no migration is unfinished, so there is nothing to recover from")
         others = () if route == RECOVER else tuple(_describe(point) for point in _by_preference(points, None))
         return Choice(RECOVER, "%s is unfinished" % ", ".join(unfinished), undo=tuple(unfinished), others=others)
+    if route == REVERSE and unfinished:
+        raise MigrationError(
+            "%s unfinished, and a reverse migration cannot be deployed behind it" % _are(unfinished),
+            code="ROLLBACK_IMPOSSIBLE",
+            next_step="clear it first with -e migration_route=recover, or go back behind it with -e migration_route=restore_point instead",
+        )
     done = _reversed(applied, undo, route, reverses or {})
     if done:
         return done
@@ -104,8 +113,39 @@ def choose(
     if waiting:
         raise MigrationError("%s is not applied, but %s is; undo one kind at a time" % (waiting[0], _first(undo, waiting)), code="ROLLBACK_UNDECIDED")
     if not undo and route != REVERSE:
-        return _to_newest(report, applied, points, route)
-    return _undo(applied, points, tuple(undo) or tuple(applied[-1:]), route)
+        return _held(report, _to_newest(report, applied, points, route))
+    if not applied:
+        raise MigrationError(
+            "no migration is applied, so there is nothing that a reverse migration could take back",
+            code="ROLLBACK_IMPOSSIBLE",
+            next_step="to keep what is pending from being deployed, hold it back: -e migration_route=hold shows how",
+        )
+    return _held(report, _undo(applied, points, tuple(undo) or tuple(applied[-1:]), route))
+
+
+def _held(report: Report, choice: Choice) -> Choice:
+    """What the next deploy would find pending after a way back by a restore point; what is not in the folder it does not see."""
+    if choice.point is None:
+        return choice
+    there = {verdict.name for verdict in report.verdicts if MISSING not in verdict.flags}
+    names = dict.fromkeys([*choice.undo, *report.named(UNFINISHED)])
+    return dataclasses.replace(choice, hold=tuple(name for name in names if name in there))
+
+
+def choose_gone(dbname: str, points: t.Sequence[Point], instead: str, route: str = "auto") -> Choice:
+    """The way back where the server has no database of this name: made anew from the newest usable dump.
+
+    :param instead: commands that name another database, see ``_recreate.beside``.
+    :raises MigrationError: ``DATABASE_MISSING``.
+    """
+    usable = [point for point in _by_preference(points, RESTORE_POINT) if point.kind == "dump"]
+    if not usable or route not in ("auto", RESTORE_POINT):
+        why = "" if usable else ", and there is no usable dump of it%s" % _unusable(points)
+        step = instead or ("leave out migration_route: it comes back from the restore point %s" % usable[0].id if usable else None)
+        raise MigrationError("the database %s does not exist%s" % (dbname, why), code="DATABASE_MISSING", next_step=step)
+    why = "there is no database %s on the server, and this is the newest usable dump%s" % (dbname, "; but first: %s" % instead if instead else "")
+    older = usable[1] if len(usable) > 1 else None
+    return Choice(RESTORE_POINT, why, point=usable[0], others=_others(usable, usable[0]), older=older)
 
 
 def _demand_known(report: Report, undo: t.Sequence[str]) -> None:
@@ -149,14 +189,15 @@ def _to_newest(report: Report, applied: t.Sequence[str], points: t.Sequence[Poin
             continue
         gone = tuple(name for name in applied if name not in point.applied)
         if gone and set(point.applied) <= set(applied):
-            return Choice(_BY_KIND[point.kind], _why(point, gone), undo=gone, hold=gone, point=point, others=_others(usable, point))
+            return Choice(_BY_KIND[point.kind], _why(point, gone), undo=gone, point=point, others=_others(usable, point), older=_older(usable, point, applied))
     same = [point for point in usable if point.applied is not None and list(point.applied) == list(applied)]
     if same and route == "auto":
         held = report.pending
         return Choice(HOLD, "nothing was applied since the restore point %s" % same[0].id, hold=held, others=(_describe(same[0]),))
     if same:
         # Forced: the same migrations, other rows.
-        return Choice(_BY_KIND[same[0].kind], "no migration was applied since the restore point %s; its rows come back" % same[0].id, point=same[0])
+        why = "no migration was applied since the restore point %s; its rows come back" % same[0].id
+        return Choice(_BY_KIND[same[0].kind], why, point=same[0], others=_others(usable, same[0]), older=_older(usable, same[0], applied))
     raise MigrationError(
         "there is no usable restore point from before a migration%s" % _unusable(points),
         code="ROLLBACK_UNDECIDED",
@@ -188,7 +229,8 @@ def _undo(applied: t.Sequence[str], points: t.Sequence[Point], undo: tuple[str, 
             code="ROLLBACK_IMPOSSIBLE",
             next_step="go back by a reverse migration: -e migration_route=reverse",
         )
-    return Choice(_BY_KIND[exact.kind], _why(exact, newest), undo=tuple(newest), hold=tuple(newest), point=exact, others=_others(usable, exact))
+    older = _older(usable, exact, before)
+    return Choice(_BY_KIND[exact.kind], _why(exact, newest), undo=tuple(newest), point=exact, others=_others(usable, exact), older=older)
 
 
 def _by_preference(points: t.Sequence[Point], route: str | None) -> list[Point]:
@@ -207,6 +249,12 @@ def _others(usable: t.Sequence[Point], chosen: Point) -> tuple[str, ...]:
     return tuple(_describe(point) for point in usable if point is not chosen)
 
 
+def _older(usable: t.Sequence[Point], chosen: Point, applied: t.Sequence[str]) -> Point | None:
+    """The next usable one behind the chosen one that has no other history."""
+    behind = usable[list(usable).index(chosen) + 1 :]
+    return next((point for point in behind if point.applied is not None and set(point.applied) <= set(applied)), None)
+
+
 def _why(point: Point, gone: t.Sequence[str]) -> str:
     return "%s was taken before %s" % (_describe(point), gone[0])
 
@@ -216,4 +264,4 @@ def _unusable(points: t.Sequence[Point]) -> str:
     return " (not usable: %s)" % "; ".join(reasons[:3]) if reasons else ""
 
 
-__all__ = ("HOLD", "RECOVER", "RESTORE_POINT", "REVERSE", "ROUTES", "SNAPSHOT", "Choice", "Point", "choose")
+__all__ = ("HOLD", "RECOVER", "RESTORE_POINT", "REVERSE", "ROUTES", "SNAPSHOT", "Choice", "Point", "choose", "choose_gone")

@@ -8,14 +8,17 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_text import undone_by
-from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import Facts
+from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, from_json
 from ansible_collections.pgops.migrations.plugins.module_utils._points import list_points
-from ansible_collections.pgops.migrations.plugins.module_utils._rollback import HOLD, RECOVER, Choice, Point, choose
+from ansible_collections.pgops.migrations.plugins.module_utils._recreate import beside
+from ansible_collections.pgops.migrations.plugins.module_utils._rollback import HOLD, RECOVER, Choice, Point, choose, choose_gone
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import project_of, survey
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import is_confirmed, option, said, to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import APPLIED
 
@@ -32,22 +35,39 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The choice and the state that it was made from.
 
     :param params: the options of rollback_info.
-    :raises MigrationError: ``DATABASE_MISSING``, and what ``_rollback.choose`` raises.
+    :raises MigrationError: what ``_rollback.choose`` and ``choose_gone`` raise.
     """
     project, folder = project_of(params)
     found = survey(target, project, folder)
-    if not found.facts.database_exists:
-        raise MigrationError("the database %s does not exist" % target.dbname, code="DATABASE_MISSING")
     applied = applied_in_order(found.facts, found.report.named(APPLIED))
     entries = list_points(target, params["backup_dir"], maintenance_db=params["maintenance_db"])["restore_points"]
     points = [point for point in map(as_point, entries) if point is not None]
+    if not found.facts.database_exists:
+        instead = beside(target, params["maintenance_db"], _oid(points))
+        return _answer(target, params, project, found, entries, choose_gone(target.dbname, points, instead, params.get("route") or "auto"), [])
     scripts = {name: undone_by(folder.by_name()[name].sql) for name in applied if name in folder.by_name()}
     reverses = {name: undone for name, undone in scripts.items() if undone}
     # One that was taken back itself has taken nothing back.
     again = {name for undone in reverses.values() for name in undone}
     reverses = {name: undone for name, undone in reverses.items() if name not in again}
     choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto", reverses)
+    return _answer(target, params, project, found, entries, choice, applied)
+
+
+def _oid(points: t.Sequence[Point]) -> int | None:
+    """The OID that the database had when its newest usable dump was taken."""
+    for point in points:
+        if point.kind == "dump" and point.usable:
+            with open(os.path.join(point.place, FILE_NAME), "rb") as handle:
+                return int(from_json(handle.read()).target["database_oid"])
+    return None
+
+
+def _answer(  # noqa: PLR0917
+    target: Target, params: t.Mapping[str, t.Any], project: t.Any, found: t.Any, entries: t.Any, choice: Choice, applied: t.Sequence[str]
+) -> dict[str, t.Any]:
     point = choice.point
+    wanted = confirmation(target.dbname, choice, entries)
     return dict(
         choice.as_dict(),
         changed=False,
@@ -55,10 +75,12 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         sentence=sentence(choice),
         restore_point_path=point.place if point and point.kind == "dump" else "",
         from_database=point.place if point and point.kind == "snapshot" else "",
-        confirmation=confirmation(target.dbname, choice, entries),
+        confirmation=to_type(wanted, target.dbname) if wanted else "",
+        confirmed=bool(wanted) and is_confirmed(params.get("confirm") or "", wanted, target.dbname),
+        unconfirmed=said(params.get("confirm") or "", target.dbname),
         status=found.report.status,
         pending=list(found.report.pending),
-        applied=applied,
+        applied=list(applied),
         warnings=list(project.warnings),
     )
 
@@ -103,8 +125,12 @@ def as_point(entry: t.Mapping[str, t.Any]) -> Point | None:
 def sentence(choice: Choice) -> str:
     """The way back in one line."""
     says = _SAYS[choice.route] % {"id": choice.point.id if choice.point else "", "undo": ", ".join(choice.undo) or "no migration"}
+    if choice.point is not None and not choice.undo:
+        says = says.partition(", which undoes")[0]
     text = "%s: %s" % (says, choice.why)
-    return text + ("; to leave it pending, hold %s" % ", ".join(choice.hold) if choice.route == HOLD and choice.hold else "")
+    if choice.route == HOLD and choice.hold:
+        text += "; to leave it pending: %s (better in the inventory)" % option("migration_hold", choice.hold)
+    return text
 
 
 __all__ = ("applied_in_order", "as_point", "confirmation", "sentence", "way_back")

@@ -11,7 +11,6 @@ It claims what is proved, and says where something is not known.
 
 from __future__ import annotations
 
-import shlex
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import (
@@ -30,6 +29,20 @@ from ansible_collections.pgops.migrations.plugins.module_utils._outcome import (
     ROLLED_BACK,
     View,
 )  # fmt: skip
+from ansible_collections.pgops.migrations.plugins.module_utils._sentence_back import (
+    blank,
+    checked,
+    database,
+    equal,
+    hold_option,
+    pending_after,
+    recovered,
+    restored,
+    restored_id,
+    unconfirmed,
+)
+from ansible_collections.pgops.migrations.plugins.module_utils._sentence_backup import drill_failed, retained
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
 
 #: Codes that say by their meaning that the live database was not touched.
 _LIVE_UNTOUCHED = RESTORE_REFUSALS | frozenset(["FINGERPRINT_MISMATCH", "RESTORE_FAILED", "RESTORE_PREREQUISITE", "SWAP_FAILED", "SWAP_REFUSED"])
@@ -52,21 +65,6 @@ def sentence(view: View, outcome: str) -> str:
     return "%s: %s%s" % (view.target, "(check mode) " if view.check_mode and outcome != CHECKED else "", text)
 
 
-def plural(count: int, word: str) -> str:
-    """``1 migration``, ``1,200 rows``."""
-    return "%s %s%s" % (format(count, ",d"), word, "" if count == 1 else "s")
-
-
-def seconds_text(seconds: t.Any) -> str:
-    """``6.2 s``, ``3 min 20 s``, ``1 h 4 min``; empty for what is no number."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        return ""
-    if seconds < 59.95:
-        return "%.1f s" % seconds
-    whole = int(round(seconds))
-    return "%d min %d s" % divmod(whole, 60) if whole < 3600 else "%d h %d min" % (whole // 3600, whole % 3600 // 60)
-
-
 def _of_error(error: t.Mapping[str, t.Any]) -> str:
     parts = [str(error["code"]), str(error["msg"]).rstrip(".")]
     return ": ".join(part for part in parts if part) or "no message"
@@ -74,10 +72,6 @@ def _of_error(error: t.Mapping[str, t.Any]) -> str:
 
 def _next(error: t.Mapping[str, t.Any] | None, default: str) -> str:
     return " Next: %s." % str((error or {}).get("next_step") or default).rstrip(".")
-
-
-def _database(view: View) -> str:
-    return view.database or "the database"
 
 
 def _restore_point(view: View) -> str:
@@ -107,21 +101,16 @@ def _why_capital(view: View) -> str:
     return _capital(_why(view), bool((view.result("deploy").get("failed_migration") or {}).get("name")))
 
 
-def _hold(names: t.Sequence[str]) -> str:
-    """The option that holds migrations back, without a character that a terminal's output would escape."""
-    return "-e migration_hold=%s" % shlex.quote(",".join(str(name) for name in names))
-
-
 def _nothing(view: View) -> str:
     choice = view.result("choice")
     if choice.get("route") == "hold":
         held = list(choice.get("hold") or ())
         text = "nothing to undo, %s" % choice.get("why")
-        return text + (". To leave it pending: %s" % _hold(held) if held else "")
+        return text + (". To leave it pending: %s (better in the inventory)" % hold_option(held) if held else "")
     if view.state("restore") == "nothing" and view.result("restore").get("comparison") == "same_database":
-        return "nothing to do, %s is that very database since an earlier run; what was written since is in it" % _database(view)
+        return "nothing to do, %s is that very database since an earlier run; what was written since is in it" % database(view)
     if view.state("restore") == "nothing":
-        return "nothing to do, %s is already as in the restore point%s" % (_database(view), _blank(_restored_id(view)))
+        return "nothing to do, %s is already as in the restore point%s" % (database(view), blank(restored_id(view)))
     totals = [view.result(phase).get("applied_total") for phase in ("deploy", "status", "preflight")]
     known = next((total for total in totals if total is not None), None)
     text = "nothing to do" + (", %s applied" % plural(known, "migration") if known is not None else ", nothing is pending")
@@ -133,27 +122,15 @@ def _nothing(view: View) -> str:
     return text + ("; %s to look at" % plural(len(findings), "finding") if findings else "")
 
 
-def _blank(text: str) -> str:
-    return " " + text if text else ""
-
-
-def _restored_id(view: View) -> str:
-    return str((view.result("restore").get("restore_point") or {}).get("id") or "")
-
-
 def _applied(view: View) -> str:
     deploy = view.result("deploy")
     duration = seconds_text(deploy.get("seconds"))
     reverse = view.result("reverse").get("name")
-    what = (
-        "REVERSED. %s is undone by the reverse migration %s, which must be committed to the project;"
-        % (
-            ", ".join(view.result("reverse").get("undone") or ()),
-            reverse,
-        )
-        if reverse
-        else plural(len(view.applied()), "migration")
-    )
+    what = plural(len(view.applied()), "migration")
+    if reverse:
+        undone = list(view.result("reverse").get("undone") or ())
+        text = "REVERSED. %s %s undone by the reverse migration %s, which must be committed to the project;"
+        what = text % (", ".join(undone), "are" if len(undone) > 1 else "is", reverse)
     text = "%s applied%s" % (what, " in " + duration if duration else "")
     findings = view.result("verification").get("findings")
     if view.state("verification") == "skipped":
@@ -162,25 +139,15 @@ def _applied(view: View) -> str:
         text += ", checks passed"
     else:
         text += ", %s to look at" % plural(len(findings), "finding") if findings else ", nothing lost"
-    return text + (", restore point %s" % _restore_point(view) if _restore_point(view) else ", NO restore point")
-
-
-def _checked(view: View) -> str:
-    if view.state("restore") == "changed":
-        loss = view.result("restore").get("loss") or {}
-        rows = ", %s now and %s then" % (plural(loss["rows_now"], "row"), plural(loss["rows_then"], "row")) if isinstance(loss.get("rows_now"), int) else ""
-        return "check mode, nothing done: %s would be set back to the restore point%s%s" % (_database(view), _blank(_restored_id(view)), rows)
-    names = list(view.result("deploy").get("would_apply") or ())
-    if not names:
-        return "check mode, nothing done: no problem was found"
-    listed = ", ".join(names[:3]) + (" and %d more" % (len(names) - 3) if len(names) > 3 else "")
-    return "check mode, nothing done: %s would be applied: %s" % (plural(len(names), "migration"), listed)
+    text += ", restore point %s" % _restore_point(view) if _restore_point(view) else ", NO restore point"
+    return text + (pending_after(view, str(reverse)) if reverse else "")
 
 
 def _refused(view: View) -> str:
     cause = view.cause() or NO_ERROR
     where = " in the phase %s" % cause["phase"] if cause["phase"] else ""
-    return "REFUSED%s, the database was not touched. %s.%s" % (where, _of_error(cause), _next(cause, "correct it and run again"))
+    said = unconfirmed(view) if cause["code"] == "CONFIRMATION_MISSING" and cause["phase"] == "restore" else ""
+    return "REFUSED%s, the database was not touched. %s.%s" % (where, said or _of_error(cause), _next(cause, "correct it and run again"))
 
 
 def _failed(view: View) -> str:
@@ -189,10 +156,7 @@ def _failed(view: View) -> str:
         missing = "the restore" if view.runbook in RESTORING else "the deploy" if view.states else "any phase"
         return "NOT KNOWN. The run ended without a result of %s, and without an error. Next: read the state with status.yml." % missing
     if view.runbook == DRILL:
-        which = _blank(str((view.result("drill").get("restore_point") or {}).get("id") or ""))
-        return "DRILL FAILED. The restore point%s is not proved: %s; the live database was not touched.%s" % (
-            which, _of_error(cause), _next(cause, "look at the restore points with database_backup_info"),
-        )  # fmt: skip
+        return drill_failed(view, str(cause["code"]), _of_error(cause), _next(cause, "look at the restore points with database_backup_info"))
     text = "FAILED. %s" % _why_capital(view)
     count, planned = len(view.applied()), len(view.result("deploy").get("planned") or ())
     if cause["phase"] == "deploy" and not view.result("deploy").get("failed_migration"):
@@ -219,17 +183,8 @@ def _and_then(view: View) -> str:
     return " Then: %s." % _of_error(view.error)
 
 
-def _equal(view: View, phase: str = "restore") -> str:
-    if view.result(phase).get("comparison") == "same_database":
-        return "it is that database itself"
-    restored = view.result(phase).get("restored") or {}
-    if not isinstance(restored.get("tables"), int) or not isinstance(restored.get("rows"), int):
-        return "found equal"
-    return "%s, %s equal" % (plural(restored["tables"], "table"), plural(restored["rows"], "row"))
-
-
 def _rolled_back(view: View) -> str:
-    text = "ROLLED BACK. %s; %s is as before: %s" % (_why(view), _database(view), _equal(view))
+    text = "ROLLED BACK. %s; %s is as before: %s" % (_why(view), database(view), equal(view))
     if view.state("restore") == "nothing":
         return text + ". It was so without a restore."
     kept = view.result("restore").get("kept")
@@ -250,7 +205,7 @@ def _rollback_failed(view: View) -> str:
         text += "The restore failed (%s); " % _of_error(later or NO_ERROR)
         untouched = (later or NO_ERROR)["code"] in _LIVE_UNTOUCHED
         text += "it did not touch the live database" if untouched else "whether the live database was exchanged is not known"
-    point = _restored_id(view) or _restore_point(view)
+    point = restored_id(view) or _restore_point(view)
     path = (view.result("backup").get("restore_point") or {}).get("path")
     if not path:
         named = "Restore point %s" % point if point else "NO restore point"
@@ -260,30 +215,14 @@ def _rollback_failed(view: View) -> str:
     return text + ". Restore point %s. Next: %srollback.yml with migration_restore_point=%s." % (point, obstacle + ", then " if obstacle else "", path)
 
 
-def _restored(view: View) -> str:
-    kind = {"snapshot": "snapshot", "kept": "kept database"}.get(str((view.result("restore").get("restore_point") or {}).get("kind")), "restore point")
-    text = "RESTORED. %s is as in the %s%s: %s" % (_database(view), kind, _blank(_restored_id(view)), _equal(view))
-    kept, waited = view.result("restore").get("kept"), seconds_text((view.result("restore").get("seconds") or {}).get("unavailable"))
-    text += ". The former database is kept as %s" % kept if kept else ""
-    text += ". Clients waited %s." % waited if waited else "."
-    held = list(view.result("choice").get("hold") or ())
-    return text + (" The next deploy applies again what was undone, unless it is held back: %s" % _hold(held) if held else "")
-
-
 def _done(view: View) -> str:
-    resolved = view.result("resolve")
-    if resolved.get("migration"):
-        state = str(resolved.get("resolved_to"))
-        reason = (resolved.get("recovery") or {}).get("reason") or ("" if resolved.get("proved") else "without proof")
-        step = "deploy the rest" if state == "applied" else "mend what made it fail, then deploy again"
-        return "RECOVERED. %s is recorded as %s%s. Next: %s." % (
-            resolved["migration"], state.replace("_", " "), " (%s)" % str(reason).rstrip(".") if reason else "", step,
-        )  # fmt: skip
+    if view.result("resolve").get("migration"):
+        return recovered(view)
     if view.runbook == DRILL and view.result("drill").get("drilled_at"):
         return _drilled(view)
     point = view.result("backup").get("restore_point") or {}
     if view.runbook == BACKUP and point.get("id"):
-        return "restore point %s%s%s" % (point["id"], ", which is the present state still" if view.state("backup") == "nothing" else "", _retained(view))
+        return "restore point %s%s%s" % (point["id"], ", which is the present state still" if view.state("backup") == "nothing" else "", retained(view))
     if view.state("backup") == "changed" and point.get("id"):
         return "%s ended without an error, restore point %s" % (view.runbook, point["id"])
     return "%s ended without an error" % view.runbook
@@ -294,19 +233,14 @@ def _drilled(view: View) -> str:
     duration = seconds_text(found.get("rto_seconds"))
     if (found.get("restore_point") or {}).get("kind") == "snapshot":
         duration = "the time of a swap"
-    which = _blank(str((found.get("restore_point") or {}).get("id") or ""))
-    text = "PROVED. The restore point%s restores in %s: %s" % (which, duration or "an unknown time", _equal(view, "drill"))
+    which = blank(str((found.get("restore_point") or {}).get("id") or ""))
+    text = "PROVED. The restore point%s restores in %s: %s" % (which, duration or "an unknown time", equal(view, "drill"))
     return text + (" (proved at %s)" % found["drilled_at"] if view.state("drill") == "ok" else "")
-
-
-def _retained(view: View) -> str:
-    dropped, would = (len(view.result("retention").get(key) or ()) for key in ("dropped", "would_drop"))
-    return ("; %s dropped" % plural(dropped, "old one") if dropped else "") + ("; %s would be dropped" % plural(would, "old one") if would else "")
 
 
 _WORDS: dict[str, t.Callable[[View], str]] = {
     NOTHING: _nothing, APPLIED: _applied, REFUSED: _refused, FAILED: _failed, ROLLED_BACK: _rolled_back, ROLLBACK_FAILED: _rollback_failed,
-    CHECKED: _checked, RESTORED: _restored, DONE: _done,
+    CHECKED: checked, RESTORED: restored, DONE: _done,
 }  # fmt: skip
 
 __all__ = ("plural", "seconds_text", "sentence")

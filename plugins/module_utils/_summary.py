@@ -12,8 +12,8 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils import _report_markdown as markdown
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import GOOD
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
-from ansible_collections.pgops.migrations.plugins.module_utils._sentence import plural, seconds_text
 from ansible_collections.pgops.migrations.plugins.module_utils._table import draw
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
 
 NO_RECORD, UNREAD = "no_record", "not_read"
 RUN_COLUMNS = ("target", "outcome", "applied", "time", "slowest migration", "restore point", "rto", "note")
@@ -129,7 +129,7 @@ def index_text(title: str, columns: t.Sequence[str], rows: t.Sequence[Row], link
     parts = ["# %s" % markdown.text(title), "\n".join(markdown.table(headers, cells))]
     bad = [row for row in ordered if not row["ok"] and row.get("sentence")]
     if bad:
-        parts.append("\n".join(["## What needs somebody", ""] + ["- %s" % markdown.text(row["sentence"], 1500) for row in bad]))
+        parts.append("\n".join(["## What needs somebody", ""] + ["- %s" % markdown.text(row["sentence"], 8000) for row in bad]))
     return "\n\n".join(parts) + "\n"
 
 

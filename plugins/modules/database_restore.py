@@ -31,7 +31,7 @@ options:
     type: str
   confirm:
     description:
-      - The database's name, a blank, and the id of the run that took the restore point (without a run, of the restore point).
+      - The database's name, a colon (or a blank), and the id of the run that took the restore point (without a run, of the restore point).
       - Anything else is refused with the text to type and what will be lost.
       - Not needed in check mode.
     type: str
@@ -106,13 +106,13 @@ EXAMPLES = r"""
   pgops.migrations.database_restore:
     database_url: "{{ migration_database_url }}"
     restore_point: /var/backups/migrations/microcare/20261122T163000Z-ab12cd
-    confirm: microcare 20261122T163000Z-ab12cd
+    confirm: microcare:20261122T163000Z-ab12cd
 
 - name: Back to a snapshot, or to what an earlier rollback replaced
   pgops.migrations.database_restore:
     database_url: "{{ migration_database_url }}"
     from_database: microcare__kept_20261122t170000z_12ab34
-    confirm: microcare 20261122T165900Z-00aa11
+    confirm: microcare:20261122T165900Z-00aa11
 """
 
 RETURN = r"""
@@ -168,6 +168,21 @@ loss:
     removed: 2
     differences: 2
     texts: ['Table public.users: 3 rows added, 12 changed, 2 removed.']
+undone:
+  description: The migrations that the ledger held before the swap and does not hold after it, an unfinished one among them; read on both sides.
+  returned: success
+  type: list
+  elements: str
+redone:
+  description: The migrations that are applied after the swap and were not before it, as a swap back brings them.
+  returned: success
+  type: list
+  elements: str
+confirmation:
+  description: What confirms this restore, the database's name and the run.
+  returned: success, and with C(CONFIRMATION_MISSING)
+  type: str
+  sample: microcare:20261122T163000Z-ab12cd
 attempts:
   description: Number of tries that the swap took.
   returned: when a swap was done

@@ -34,6 +34,10 @@ options:
     type: str
     choices: [auto, restore_point, snapshot, reverse, recover, hold]
     default: auto
+  confirm:
+    description: What the operator typed. RV(confirmed) says whether it is what RV(confirmation) asks for; nothing else depends on it.
+    type: str
+    default: ""
   maintenance_db:
     description: Database on the same server from which snapshots are looked for.
     type: str
@@ -100,7 +104,16 @@ confirmation:
   description: What confirms the way back, the database's name with a run or a migration. Empty where there is nothing to undo.
   returned: success
   type: str
-  sample: microcare 20261122T163000Z-ab12cd
+  sample: microcare:20261122T163000Z-ab12cd
+confirmed:
+  description: Whether O(confirm) is that; a blank in the place of the colon is accepted.
+  returned: success
+  type: bool
+unconfirmed:
+  description: How O(confirm) falls short where RV(confirmed) is false, such as that it names another database.
+  returned: success
+  type: str
+  sample: not confirmed
 database:
   description: Name of the database.
   returned: success
@@ -110,6 +123,11 @@ alternatives:
   returned: success
   type: list
   elements: str
+next_older:
+  description: The restore point to take where the chosen one turns out to be damaged, with C(id), C(kind) and C(place). None where there is none.
+  returned: success
+  type: dict
+  sample: {id: 20261121T163000Z-00ff00, kind: dump, place: /var/backups/migrations/microcare/20261121T163000Z-00ff00}
 status:
   description: Status of the target, as M(pgops.migrations.migration_info) names it.
   returned: success
@@ -148,6 +166,7 @@ def main() -> None:
             backup_dir=dict(type="path", required=True),
             undo=dict(type="list", elements="str", default=[]),
             route=dict(type="str", choices=["auto", "restore_point", "snapshot", "reverse", "recover", "hold"], default="auto"),
+            confirm=dict(type="str", default=""),
             maintenance_db=dict(type="str", default="postgres"),
             **PROJECT_SPEC,
         ),

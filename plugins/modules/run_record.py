@@ -172,12 +172,20 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import loss_lines
+from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import lines_of_record
 from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import log_entries
 from ansible_collections.pgops.migrations.plugins.module_utils._module_local import run_local
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import GOOD
 from ansible_collections.pgops.migrations.plugins.module_utils._record import build_record
-from ansible_collections.pgops.migrations.plugins.module_utils._report_files import LOG, append_log, paths_of, prepare, to_json, write_whole
+from ansible_collections.pgops.migrations.plugins.module_utils._report_files import (
+    LOG,
+    append_log,
+    paths_of,
+    prepare,
+    to_json,
+    with_earlier_count,
+    write_whole,
+)
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import report
 
 TEXTS = ("run_id", "runbook", "target", "environment", "database", "revision", "started_at")
@@ -204,10 +212,11 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
         finished_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **{name: params[name] for name in TEXTS},
     )
+    with_earlier_count(record, params["reports_dir"])
     path, report_path = paths_of(params["reports_dir"], params["run_id"], params["target"])
     result = {
         "outcome": record["outcome"], "sentence": record["sentence"], "ok": record["outcome"] in GOOD, "record": record,
-        "loss_lines": loss_lines((record["restore"] or {}).get("loss") or {}),
+        "loss_lines": lines_of_record(record),
         "path": path, "report_path": report_path, "log_path": os.path.join(params["reports_dir"], LOG),
     }  # fmt: skip
     if module.check_mode:

@@ -44,7 +44,7 @@ def back(play: Play, staging: Staging, *arguments: str, **variables: t.Any) -> t
 
 def asked_for(stdout: str) -> str:
     """The text that a refusal asks for."""
-    found = re.findall(r'migration_confirm[\\"]+: [\\"]+([^"\\]+)', stdout)
+    found = re.findall(r"-e migration_confirm=(\S+)", stdout)
     assert found, stdout
     return str(found[-1])
 

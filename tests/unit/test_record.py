@@ -277,9 +277,9 @@ OTHERS = [
     ("a snapshot", "restore_drill", {"drill": dict(DRILLED, restore_point={"id": "s", "kind": "snapshot"})}, "done", "s restores in the time of a swap"),
     (
         "a drill that failed", "restore_drill", {"drill": failed("FINGERPRINT_MISMATCH", "it differs", restore_point=POINT_OF_DRILL)}, "failed",
-        "DRILL FAILED. The restore point 20261122T163000Z-ab12cd is not proved: FINGERPRINT_MISMATCH: it differs; the live database was not touched.",
+        "DRILL FAILED. The restore point 20261122T163000Z-ab12cd was restored and is not equal: FINGERPRINT_MISMATCH: it differs; the live database was not touched.",
     ),
-    ("nothing to try out", "restore_drill", {"drill": failed("BACKUP_NOT_FOUND", "there is none")}, "failed", "DRILL FAILED. The restore point is not proved"),
+    ("nothing to try out", "restore_drill", {"drill": failed("BACKUP_NOT_FOUND", "there is none")}, "failed", "DRILL NOT DONE. The restore point could not be tried"),
     ("a drill without a word", "restore_drill", {"drill": {}}, "failed", "NOT KNOWN"),
 ]  # fmt: skip
 

@@ -105,11 +105,13 @@ def test_long_lists_are_cut_in_the_report_and_not_in_the_record() -> None:
 
 
 def test_rollback_command_survives_the_shell() -> None:
-    odd = "it's \"odd\" $(x) `y`"
+    odd = 'it\'s "odd" $(x) `y`'
     found = record(target=odd, phases={"backup": {"changed": True, "restore_point": dict(POINT, path="/b/" + odd)}, "deploy": DEPLOYED})
     words = shlex.split(rollback_command(found))
-    assert words[:3] == ["ansible-playbook", "pgops.migrations.rollback", "-e"]
-    assert json.loads(words[3]) == {"migration_targets": odd, "migration_restore_point": "/b/" + odd}
+    assert words[:3] == ["ansible-playbook", "pgops.migrations.rollback", "-e"] and words[4] == "-e"
+    assert {**json.loads(words[3]), **json.loads(words[5])} == {"migration_targets": odd, "migration_restore_point": "/b/" + odd}
+    plain = rollback_command(record(phases=RUN))
+    assert plain == "ansible-playbook pgops.migrations.rollback -e migration_targets=staging1 -e migration_restore_point=%s" % POINT["path"]
     assert rollback_command(record(phases={"deploy": DEPLOYED})) == ""
 
 

@@ -62,8 +62,9 @@ def test_the_way_back(described: tuple[str, ...], points: list[Point], options: 
     assert (found.route, list(found.undo), found.point.id if found.point else None) == (route, undo, point), found
     assert found.why
     if route in ("restore_point", "snapshot"):
-        # Or else the next deploy applies them again.
-        assert found.hold == found.undo
+        # Or else the next deploy applies them again, the one that was half way, too.
+        unfinished = tuple(text.split()[0] for text in described if text.endswith("failed"))
+        assert found.hold == found.undo + unfinished
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,10 @@ def test_the_way_back(described: tuple[str, ...], points: list[Point], options: 
         (ALL, [dump(1, "a", "b")], {"undo": ["c"], "route": "snapshot"}, "ROLLBACK_IMPOSSIBLE"),
         (ALL, [], {"undo": ["c"], "route": "hold"}, "ROLLBACK_IMPOSSIBLE"),
         (ALL, [], {"route": "sideways"}, "OPTION_INVALID"),
+        # A reverse migration could not be deployed behind an unfinished one, and has nothing to take back where nothing is applied.
+        (("a done", "b failed"), [dump(1, "a")], {"route": "reverse"}, "ROLLBACK_IMPOSSIBLE"),
+        (("a done", "b failed"), [], {"route": "reverse", "undo": ["a"]}, "ROLLBACK_IMPOSSIBLE"),
+        ((), [], {"route": "reverse"}, "ROLLBACK_IMPOSSIBLE"),
     ],
 )
 def test_ways_that_lead_nowhere(described: tuple[str, ...], points: list[Point], options: dict[str, t.Any], code: str) -> None:
@@ -97,3 +102,18 @@ def test_what_a_reverse_migration_has_taken_back_is_not_undone_again() -> None:
     for options in ({"undo": ["b"]}, {"undo": ["b"], "route": "reverse"}, {"route": "reverse"}):
         assert choose(*state, reverses={"r": ["b"]}, **options).route == "hold"  # type: ignore[arg-type]
     assert choose(*state, reverses={"r": ["b"]}, undo=["r"]).undo == ("r",)
+
+
+def test_what_is_not_in_the_folder_is_not_held_back() -> None:
+    """The next deploy refuses a hold that names something it does not know."""
+    found = choose(report(folder("a", "b"), "a done", "b done", "x done"), ["a", "b", "x"], [dump(1, "a")])
+    assert (found.undo, found.hold) == (("b", "x"), ("b",))
+
+
+def test_the_next_older_restore_point_is_named() -> None:
+    points = [dump(1, "a"), dump(2, "a", "b"), dump(3, "a", "b"), dump(4, "a", "x")]
+    found = choose(report(ABC, *ALL), ["a", "b", "c"], points)
+    assert (found.point.id, found.older.id) == ("p3", "p2")  # type: ignore[union-attr]
+    assert found.as_dict()["next_older"] == {"id": "p2", "kind": "dump", "place": "/p/2"}
+    assert choose(report(ABC, *ALL), ["a", "b", "c"], points[:2], undo=["c"]).older == points[0]
+    assert choose(report(ABC, *ALL), ["a", "b", "c"], points[:2], undo=["b", "c"]).older is None
