@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: no promise of a stable interface outside it.
 
-"""What differs between two fingerprints, and which migration explains it. Pure: no I/O.
+"""What differs between two fingerprints. Pure: no I/O.
 
 A difference is a dict: kind, object, before, after, text (one plain sentence), and
 subjects, the names of the objects that it is about, as the server spells them.
@@ -15,13 +15,12 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _reach, _sql_names
+from ansible_collections.pgops.migrations.plugins.module_utils import _reach
 
 Fingerprint = t.Mapping[str, t.Any]
 Difference = t.Dict[str, t.Any]
 
 LEDGER_TABLE = "_prisma_migrations"
-BY_LEDGER = "the ledger itself"
 #: Kinds that nothing is lost by: no finding even where no migration names the object.
 HARMLESS = frozenset(["sequence_forward"])
 #: Kinds whose definition is worded by the server, and not alike by all its versions.
@@ -54,42 +53,6 @@ def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
         found += _large_objects(before["large_objects"], after["large_objects"])
     found += _objects(before, after, frozenset(gone), frozenset(added), subjects)
     return found
-
-
-def explain(differences: t.Sequence[Difference], migrations: t.Mapping[str, str]) -> list[Difference]:
-    """The differences with what explains them.
-
-    Each gets C(explained_by), the names of the migrations whose SQL names one of its
-    subjects, and C(severity): C(explained), C(finding), or C(note) for what loses nothing.
-
-    :param migrations: name -> text of migration.sql, of those that were applied between.
-    """
-    names = {migration: _sql_names.scan(text) for migration, text in migrations.items()}
-    result = []
-    for difference in differences:
-        chains = [_sql_names.split_name(subject) for subject in difference["subjects"]]
-        if any(chain[-1] == LEDGER_TABLE for chain in chains[:1]):
-            by = [BY_LEDGER]
-        else:
-            by = [migration for migration, mentioned in names.items() if any(_sql_names.mentions(mentioned, chain) for chain in chains)]
-        text = difference["text"] if by else difference["text"] + _taken_along(difference, names)
-        severity = "explained" if by else "note" if difference["kind"] in HARMLESS else "finding"
-        result.append(dict(difference, text=text, explained_by=by, severity=severity))
-    return result
-
-
-def _taken_along(difference: Difference, names: t.Mapping[str, t.Collection[t.Any]]) -> str:
-    """How a migration may have changed rows of a table that it does not name. A hint, no explanation: nobody wrote that they should go."""
-    for migration, mentioned in names.items():
-        for writer in difference.get("writers") or ():
-            if _sql_names.mentions(mentioned, _sql_names.split_name(writer)):
-                return " A foreign key or a trigger may have taken them along: %s names %s." % (migration, writer)
-    return ""
-
-
-def findings(explained: t.Sequence[Difference]) -> list[Difference]:
-    """Those that a person has to look at."""
-    return [difference for difference in explained if difference["severity"] == "finding"]
 
 
 class _Subjects:
@@ -317,4 +280,4 @@ def _count(rows: int) -> str:
     return "1 row" if rows == 1 else "%d rows" % rows
 
 
-__all__ = ("BY_LEDGER", "HARMLESS", "compare", "explain", "findings", "names_in", "split_key")
+__all__ = ("HARMLESS", "LEDGER_TABLE", "compare", "names_in", "split_key")

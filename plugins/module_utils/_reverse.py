@@ -30,15 +30,15 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import SCRIPT, MigrationFile, digest
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, replay
-from ansible_collections.pgops.migrations.plugins.module_utils._reverse_trial import Fingerprint, Tried, compared, of_ledger, take, try_draft
+from ansible_collections.pgops.migrations.plugins.module_utils._reverse_trial import Fingerprint, Tried, compared, take, try_draft
 from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import remarks
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_drift import by_hand, of_ledger
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import scratch_database
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import UNFINISHED
 
 CATALOG, PRISMA = "catalog", "prisma"
-_BY_HAND = ("owner ", "grants ", "comment ", "security label ", "default privileges ", "column order ")
 _NO_DATA = "Nothing: neither rows nor values are concerned."
 _REMARK: dict[str, t.Any] = {"kind": "data_not_undone", "object": "", "count": None, "blocks": False}
 
@@ -114,7 +114,7 @@ class _Work:
         _draft_run.empty(target, after_db)
         after, live = take(target, after_db), take(target, target.dbname)
         drift = compared(after, live)
-        hard = [each for each in drift if not _soft(each)]
+        hard = [each for each in drift if not by_hand(each)]
         if hard and not params["allow_drift"]:
             text = "%s differs in %d places from what its migrations make: %s" % (target.label(), len(hard), hard[0]["text"])
             raise MigrationError(text, code="SCHEMA_DRIFT", drift=drift)
@@ -226,12 +226,6 @@ class _Work:
             + list(self.found.project.warnings)
             + ([] if tried.proved else ["the draft does not bring back exactly the schema of before"]),
         }
-
-
-def _soft(difference: t.Mapping[str, t.Any]) -> bool:
-    """Whether it is something that is commonly set by hand, and that no statement of a draft depends on."""
-    key = difference["object"]
-    return key.startswith(_BY_HAND) or (key.startswith("extension ") and difference["before"] is None)
 
 
 def _why_not(tried: Tried, obstacles: t.Sequence[t.Mapping[str, t.Any]]) -> str:

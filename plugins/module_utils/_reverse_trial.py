@@ -19,6 +19,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._draft_run import
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._replay import on_database, replay
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_drift import of_ledger
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Key
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -88,11 +89,4 @@ def compared(before: Fingerprint, after: Fingerprint) -> list[dict[str, t.Any]]:
     return [{field: each[field] for field in ("kind", "object", "before", "after", "text")} for each in found]
 
 
-def of_ledger(key: str) -> bool:
-    """Whether an object of a fingerprint belongs to the ledger."""
-    if " " not in key:
-        return key.endswith("._prisma_migrations")
-    return any(name.rpartition(".")[2] == _comparison.LEDGER_TABLE for name in _comparison.names_in(key))
-
-
-__all__ = ("Fingerprint", "Tried", "compared", "of_ledger", "take", "try_draft")
+__all__ = ("Fingerprint", "Tried", "compared", "take", "try_draft")

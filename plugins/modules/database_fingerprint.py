@@ -47,9 +47,19 @@ options:
   applied:
     description:
       - Names of the migrations that were applied between the two fingerprints.
-      - A difference is explained when the SQL of one of them names the table or the object, and a finding otherwise.
+      - A difference is explained when a statement of one of them can have caused it in what it names, and a finding otherwise.
+        C(ALTER TABLE users ADD COLUMN bio) explains no row that is gone from C(users).
     type: list
     elements: str
+    default: []
+  expect:
+    description:
+      - What is expected to differ although no migration says so, such as rows that a foreign key takes along.
+      - Either the name of the object as a finding writes it, or a dictionary with C(object), and perhaps C(kind)
+        and C(rows), the exact number of rows more (below 0, fewer).
+      - Rows that were expected in an exact number and came in another one are a finding, even where a migration explains them.
+    type: list
+    elements: raw
     default: []
   skip_tables:
     description: Tables whose rows are not looked at, with their schema, quoted as PostgreSQL would do it.
@@ -157,14 +167,14 @@ differences:
       type: list
       elements: str
     explained_by:
-      description: Names of the migrations whose SQL names a subject.
+      description: Names of the migrations of which a statement may have caused it.
       type: list
       elements: str
     severity:
-      description: V(explained), V(finding), or V(note) for what loses nothing.
+      description: V(explained), V(expected) by O(expect), V(finding), or V(note) for what loses nothing.
       type: str
 findings:
-  description: Those differences that no migration explains.
+  description: Those differences that no migration explains and nobody expected.
   returned: always
   type: list
   elements: dict
@@ -187,7 +197,7 @@ next_step:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.pgops.migrations.plugins.module_utils import _comparison, _fingerprint, _fingerprint_file
+from ansible_collections.pgops.migrations.plugins.module_utils import _comparison, _explain, _fingerprint, _fingerprint_file
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
@@ -202,7 +212,7 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     migrations = _fingerprint_file.migration_texts(params["migrations_dir"], params["applied"]) if params["migrations_dir"] else {}
     with connection(target, read_only=True) as conn:
         taken = _fingerprint.take(conn, params["level"], columns_from=earlier, skip_tables=params["skip_tables"])
-    differences = _comparison.explain(_comparison.compare(earlier, taken), migrations) if earlier else []
+    differences = _explain.explain(_comparison.compare(earlier, taken), migrations, params["expect"], taken["schema"]["objects"]) if earlier else []
     changed = _fingerprint_file.save(params["dest"], taken, dry_run=module.check_mode) if params["dest"] else False
     result: dict[str, t.Any] = dict(
         changed=changed,
@@ -212,7 +222,7 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
         tables=len(taken["tables"]),
         rows=sum(table["rows"] for table in taken["tables"].values()),
         differences=differences,
-        findings=_comparison.findings(differences),
+        findings=_explain.findings(differences),
         dest=params["dest"],
     )
     if params["strict"] and differences:
@@ -234,6 +244,7 @@ def main() -> None:
             strict=dict(type="bool", default=False),
             migrations_dir=dict(type="path"),
             applied=dict(type="list", elements="str", default=[]),
+            expect=dict(type="list", elements="raw", default=[]),
             skip_tables=dict(type="list", elements="str", default=[]),
         ),
         supports_check_mode=True,

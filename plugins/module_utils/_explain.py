@@ -1,0 +1,167 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""Which migration, or which expectation, explains a difference between two fingerprints. Pure: no I/O."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils import _sql_names, _touches
+from ansible_collections.pgops.migrations.plugins.module_utils._comparison import HARMLESS, LEDGER_TABLE, Difference, split_key
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+
+BY_LEDGER = "the ledger itself"
+EXPLAINED, EXPECTED, FINDING, NOTE = "explained", "expected", "finding", "note"
+#: A difference that was declared and did not come.
+MISSED = "expectation_missed"
+_OF_OBJECTS = ("owner ", "grants ", "comment ")
+_TABLE_KINDS = frozenset(["rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "table_added"])
+
+
+def explain(
+    differences: t.Sequence[Difference],
+    migrations: t.Mapping[str, str],
+    expected: t.Sequence[t.Any] = (),
+    columns: t.Mapping[str, str] | None = None,
+) -> list[Difference]:
+    """The differences with what explains them, and one more for every expectation that did not come true.
+
+    Each gets C(explained_by), the names of the migrations of which a statement may have
+    caused it, and C(severity): C(explained), C(expected), C(finding), or C(note) for what
+    loses nothing.
+
+    :param migrations: name -> text of migration.sql, of those that were applied between.
+    :param expected: texts (the object) or dicts with C(object), and perhaps C(kind) and C(rows): the exact number of rows more (or, below 0, fewer).
+    :param columns: objects of the schema, ``column public.users.role`` -> its definition, for values of enums that got another name.
+    :raises MigrationError: ``OPTION_INVALID`` for an expectation that cannot be read.
+    """
+    wanted = [_expectation(entry) for entry in expected]
+    scripts = {name: _Script(text) for name, text in migrations.items()}
+    seen: set[int] = set()
+    result = []
+    own = {(each["kind"], each["object"]): _by(each, scripts, columns or {}) for each in differences}
+    for difference in differences:
+        by = own[difference["kind"], difference["object"]] or _by_its_object(difference, own)
+        text, severity = difference["text"], EXPLAINED if by else NOTE if difference["kind"] in HARMLESS else FINDING
+        for number, entry in enumerate(wanted):
+            if not _about(entry, difference):
+                continue
+            seen.add(number)
+            if entry["rows"] is None or entry["rows"] == _more(difference):
+                severity = EXPECTED if severity != EXPLAINED else severity
+            else:
+                # An exact number holds for what a migration explains, too.
+                severity = FINDING
+                text += " Expected were %+d rows, and it is %+d." % (entry["rows"], _more(difference))
+        if severity == FINDING and not by:
+            text += _taken_along(difference, scripts)
+        result.append(dict(difference, text=text, explained_by=by, severity=severity))
+    return result + [_missed(entry) for number, entry in enumerate(wanted) if number not in seen and entry["rows"]]
+
+
+def findings(explained: t.Sequence[Difference]) -> list[Difference]:
+    """Those that a person has to look at."""
+    return [difference for difference in explained if difference["severity"] == FINDING]
+
+
+class _Script:
+    def __init__(self, text: str) -> None:
+        self.touches = _touches.touches(text)
+        self.renamed_values = _touches.renamed_values(text)
+        self.renamed = _touches.renamed(text)
+        self.names = _sql_names.scan(text)
+
+
+def _by(difference: Difference, scripts: t.Mapping[str, _Script], columns: t.Mapping[str, str]) -> list[str]:
+    subjects = [_sql_names.split_name(subject) for subject in difference["subjects"]]
+    if any(chain[-1] == LEDGER_TABLE for chain in subjects[:1]):
+        return [BY_LEDGER]
+    kind = difference["kind"]
+    object_kind = split_key(difference["object"])[0] if kind.startswith("object_") else ""
+    # "grants table" and "owner index" are about the right and the owner, of whatever it is.
+    object_kind = next((word for word in ("grants", "owner") if object_kind.startswith(word + " ")), object_kind)
+    found = []
+    for name, script in scripts.items():
+        caused = any(_touches.explains(touch, kind, object_kind, subjects) for touch in script.touches)
+        if caused or _renamed_in(difference, script) or (kind == "content_changed" and _has_type(difference["object"], script.renamed_values, columns)):
+            found.append(name)
+    return found
+
+
+def _by_its_object(difference: Difference, own: t.Mapping[tuple[str, str], list[str]]) -> list[str]:
+    """Owner, rights and comment that came or went with their object are explained by what explains the object."""
+    for word in _OF_OBJECTS:
+        if difference["object"].startswith(word) and difference["kind"] != "object_changed":
+            return own.get((difference["kind"], difference["object"][len(word) :]), [])
+    return []
+
+
+def _renamed_in(difference: Difference, script: _Script) -> bool:
+    """Whether its definition names what the migration gave another name: the server then words it anew."""
+    if difference["kind"] != "object_changed" or not script.renamed:
+        return False
+    definitions = [_sql_names.scan(str(difference[side])) for side in ("before", "after")]
+    return any(_sql_names.mentions(names, chain) for names in definitions for chain in script.renamed)
+
+
+def _has_type(table: str, types: t.Collection[_sql_names.Chain], columns: t.Mapping[str, str]) -> bool:
+    """Whether a column of the table is of one of these types."""
+    if not types:
+        return False
+    definitions = [definition for key, definition in columns.items() if key.startswith("column %s." % table)]
+    return any(_sql_names.mentions(_sql_names.scan(definition), chain) for definition in definitions for chain in types)
+
+
+def _taken_along(difference: Difference, scripts: t.Mapping[str, _Script]) -> str:
+    """How a migration may have changed rows of a table that it does not name. A hint, no explanation: nobody wrote that they should go."""
+    for migration, script in scripts.items():
+        for writer in difference.get("writers") or ():
+            if _sql_names.mentions(script.names, _sql_names.split_name(writer)):
+                return " A foreign key or a trigger may have taken them along: %s names %s." % (migration, writer)
+    return ""
+
+
+def _expectation(entry: t.Any) -> dict[str, t.Any]:
+    if isinstance(entry, str) and entry:
+        return {"object": entry, "kind": None, "rows": None}
+    if not isinstance(entry, dict) or not isinstance(entry.get("object"), str) or set(entry) - {"object", "kind", "rows"}:
+        raise MigrationError(
+            "an expectation is %r" % (entry,),
+            code="OPTION_INVALID",
+            next_step="write the object's name, or object, kind and rows: {object: public.users, rows: -3}",
+        )
+    rows = entry.get("rows")
+    if rows is not None:
+        try:
+            rows = int(str(rows))
+        except ValueError:
+            raise MigrationError("the rows of an expectation are %r and no number" % (rows,), code="OPTION_INVALID") from None
+    return {"object": entry["object"], "kind": entry.get("kind"), "rows": rows}
+
+
+def _about(entry: t.Mapping[str, t.Any], difference: Difference) -> bool:
+    if entry["object"] != difference["object"] or entry["kind"] not in (None, difference["kind"]):
+        return False
+    return entry["rows"] is None or difference["kind"] in _TABLE_KINDS
+
+
+def _more(difference: Difference) -> int:
+    """Rows more than before; 0 where the number of rows is the same."""
+    if difference["kind"] in ("rows_more", "rows_fewer", "table_gone", "table_added"):
+        return int(difference["after"] or 0) - int(difference["before"] or 0)
+    return 0
+
+
+def _missed(entry: t.Mapping[str, t.Any]) -> Difference:
+    text = "Expected were %+d rows in %s, and nothing of that kind differs." % (entry["rows"], entry["object"])
+    return {
+        "kind": MISSED, "object": entry["object"], "before": None, "after": None, "text": text, "subjects": [entry["object"]],
+        "explained_by": [], "severity": FINDING,
+    }  # fmt: skip
+
+
+__all__ = ("BY_LEDGER", "EXPECTED", "EXPLAINED", "FINDING", "MISSED", "NOTE", "explain", "findings")

@@ -1,0 +1,258 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""What each statement of a migration may change, and in which objects. Pure: no I/O.
+
+To name a table explains nothing by itself: C(ALTER TABLE users ADD COLUMN bio) takes no
+row away. So every statement is asked which kinds of differences it can cause in what it
+names. Code (DO, CALL, a called function) may do anything to what its text names.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils import _effects, _sql, _sql_names
+
+#: Differences of rows, and of definitions; large objects and sequences have kinds of their own.
+ADDED, REMOVED, CHANGED, NOT_COMPARED = "rows_more", "rows_fewer", "content_changed", "content_not_compared"
+GONE, MADE = "table_gone", "table_added"
+BACK, FORWARD = "sequence_back", "sequence_forward"
+_ROWS = frozenset([ADDED, REMOVED, CHANGED])
+_SEQUENCE = frozenset([BACK, FORWARD])
+_OBJECT = frozenset(["object_added", "object_removed", "object_changed"])
+_LARGE = frozenset(["large_objects_more", "large_objects_fewer", "large_objects_changed"])
+#: Words of which a statement must have one to explain a difference in an object of the kind; other kinds need the name alone.
+_NEEDS: dict[str, frozenset[str]] = {
+    "default privileges": frozenset(["privileges"]),
+    "grants": frozenset(["grant", "revoke"]),
+    "owner": frozenset(["owner", "owned"]),
+    "policy": frozenset(["policy", "drop"]),
+    "rule": frozenset(["rule", "drop", "view"]),
+    "trigger": frozenset(["trigger", "drop"]),
+    "extension": frozenset(["extension"]),
+}
+_WRITES = {
+    "insert": frozenset([ADDED, FORWARD]),
+    "copy": frozenset([ADDED, FORWARD]),
+    "update": frozenset([CHANGED, FORWARD]),
+    "delete": frozenset([REMOVED]),
+    "truncate": frozenset([REMOVED]),
+    "merge": _ROWS | {FORWARD},
+}
+#: Words of ALTER .. RENAME that are no names.
+_GRAMMAR = frozenset(
+    "alter attribute cascade column constraint exists if index rename restrict schema sequence set type value view materialized function".split()
+)
+_LARGE_FUNCTIONS = re.compile(r"\blo_\w+\b", re.I)
+#: Words before a parenthesis that call nothing which writes, but for setval, which is asked for by itself.
+_READS = frozenset(
+    """and any array as case cast coalesce count currval else exists extract filter from greatest in interval least length lower max min not now nullif on or
+    over pg_get_serial_sequence select set_config setval some sum then upper using values when where with""".split()  # noqa: SIM905
+)
+_ROUTINES = frozenset(["function", "procedure"])
+
+
+class Touch(t.NamedTuple):
+    """``kinds`` of differences that a statement may cause in what ``names`` mention.
+
+    :ivar words: the statement's words, which decide about single kinds of objects.
+    :ivar schemas: schemas of which everything is meant (``ALL TABLES IN SCHEMA``).
+    """
+
+    names: frozenset[_sql_names.Chain]
+    kinds: frozenset[str]
+    words: frozenset[str]
+    anything: bool = False
+    schemas: frozenset[str] = frozenset()
+
+
+def touches(script: str) -> list[Touch]:
+    """One for each statement that may change something, and one for each write inside of a WITH."""
+    statements = _sql.split(script)
+    # A routine that is only made does nothing yet. One that this script may call does what its body says.
+    calls = any(_is_code(statement) for statement in statements)
+    found: list[Touch] = []
+    for statement in statements:
+        found += _of_statement(statement, calls)
+    return found
+
+
+def explains(touch: Touch, kind: str, object_kind: str, subjects: t.Sequence[_sql_names.Chain]) -> bool:
+    """Whether the statement may have caused a difference.
+
+    :param kind: of the difference, such as C(rows_fewer).
+    :param object_kind: such as C(trigger) or C(grants) for the differences in definitions; else empty.
+    """
+    if kind in _LARGE:
+        return kind in touch.kinds
+    named = any(_sql_names.mentions(touch.names, subject) or (len(subject) > 1 and subject[0] in touch.schemas) for subject in subjects)
+    if not named:
+        return False
+    if touch.anything:
+        return True
+    if kind not in touch.kinds:
+        return False
+    needed = _NEEDS.get(object_kind)
+    return needed is None or not needed.isdisjoint(touch.words)
+
+
+def renamed_values(script: str) -> frozenset[_sql_names.Chain]:
+    """Enum types of which a value gets another name: that changes the text of every row that has it."""
+    found: set[_sql_names.Chain] = set()
+    for statement in _sql.split(script):
+        words = _sql.keywords(statement)
+        if words[:2] == ["alter", "type"] and "rename" in words and "value" in words:
+            found |= _names_after(statement, ("type",))
+    return frozenset(found)
+
+
+def renamed(script: str) -> frozenset[_sql_names.Chain]:
+    """What gets another name or schema, by the old name and the new one; of a column its table, too."""
+    found: set[_sql_names.Chain] = set()
+    for statement in _sql.split(script):
+        words = _sql.keywords(statement)
+        if words[0] == "alter" and ("rename" in words or ("set" in words and "schema" in words)):
+            found |= {chain for chain in _sql_names.scan(statement) if chain[-1] not in _GRAMMAR}
+    return frozenset(found)
+
+
+def _is_code(statement: str) -> bool:
+    words = _sql.keywords(statement, 2)
+    return words[0] not in ("create", "alter", "drop") and _effects.effect(statement) == _effects.DYNAMIC
+
+
+def _of_statement(statement: str, calls: bool) -> list[Touch]:
+    words = _sql.keywords(statement)
+    first = words[0]
+    everything = _sql_names.scan(statement)
+    bag = frozenset(words)
+    large = _LARGE if _LARGE_FUNCTIONS.search(statement) else frozenset[str]()
+    if first in _WRITES or first in ("with", "explain"):
+        return _of_writes(statement, words, bag, large)
+    if first in ("create", "alter", "drop", "comment", "grant", "revoke", "reassign", "import", "security", "refresh", "cluster", "reindex"):
+        return _of_definition(statement, words, bag, everything, calls) + ([Touch(frozenset(), large, bag)] if large else [])
+    if _effects.effect(statement) == _effects.NONE:
+        return [Touch(frozenset(), large, bag)] if large else []
+    if first == "select" and not _calls_more(words):
+        return [Touch(everything, (_SEQUENCE if "setval" in bag else frozenset()) | large, bag)]
+    return [Touch(everything, large, bag, anything=True)]
+
+
+def _calls_more(words: t.Sequence[str]) -> bool:
+    """Whether a SELECT calls anything but what reads, or sets a sequence."""
+    called = {word for word, follows in zip(words, words[1:]) if follows == "(" and re.match(r'[a-z_"]', word)}
+    return not called <= _READS
+
+
+def _of_writes(statement: str, words: t.Sequence[str], bag: frozenset[str], large: frozenset[str]) -> list[Touch]:
+    """The target of each INSERT, UPDATE, DELETE, ... that stands in a statement, also in its WITH."""
+    found = [Touch(frozenset(), large, bag)] if large else []
+    for verb, names, more in _targets(statement):
+        kinds = set(_WRITES[verb])
+        if verb == "insert" and {"conflict", "do"} <= bag:
+            kinds.add(CHANGED)
+        if verb == "truncate" and {"restart", "identity"} <= bag:
+            kinds |= _SEQUENCE
+        found.append(Touch(names, frozenset(kinds), bag | more))
+    return found
+
+
+def _targets(statement: str) -> t.Iterator[tuple[str, frozenset[_sql_names.Chain], frozenset[str]]]:
+    """Verb and the names of what it writes. TRUNCATE may have several tables."""
+    tokens = [token for token in _sql_names.tokens(statement) if token[0] != "text"]
+    for position, (kind, word) in enumerate(tokens):
+        if kind != "word" or word not in _WRITES:
+            continue
+        before = tokens[position - 1][1] if position else ""
+        # FOR UPDATE, ON CONFLICT DO UPDATE, MERGE .. THEN DELETE are no statements of their own.
+        if before not in ("", "(") and not (tokens[0][1] == "with" and before == ")"):
+            continue
+        after = position + 1
+        while after < len(tokens) and tokens[after][1] in ("into", "from", "only", "table"):
+            after += 1
+        names = set()
+        while after < len(tokens):
+            chain, after = _chain(tokens, after)
+            if not chain:
+                break
+            names.add(chain)
+            if word != "truncate" or tokens[after : after + 1] != [("sign", ",")]:
+                break
+            after += 1
+            if tokens[after : after + 1] == [("word", "only")]:
+                after += 1
+        if names:
+            yield word, frozenset(names), frozenset([word])
+
+
+def _chain(tokens: t.Sequence[_sql_names.Token], position: int) -> tuple[_sql_names.Chain, int]:
+    parts: list[str] = []
+    while position < len(tokens) and tokens[position][0] in ("word", "name"):
+        parts.append(tokens[position][1])
+        position += 1
+        if tokens[position : position + 1] != [("sign", ".")]:
+            break
+        position += 1
+    return tuple(parts), position
+
+
+def _names_after(statement: str, words: tuple[str, ...]) -> set[_sql_names.Chain]:
+    tokens = list(_sql_names.tokens(statement))
+    for position, (_kind, value) in enumerate(tokens):
+        if value == words[-1]:
+            chain, _end = _chain(tokens, position + 1)
+            return {chain} if chain else set()
+    return set()
+
+
+def _of_definition(statement: str, words: t.Sequence[str], bag: frozenset[str], everything: frozenset[_sql_names.Chain], calls: bool) -> list[Touch]:
+    first = words[0]
+    if first in ("refresh", "cluster", "reindex"):
+        return [Touch(everything, _OBJECT, bag)]
+    if first == "create" and not _ROUTINES.isdisjoint(words[:4]):
+        own = [Touch(everything if calls else _routine_name(statement), _OBJECT, bag)]
+        return own + ([Touch(everything, frozenset(), bag, anything=True)] if calls else [])
+    schemas = frozenset(chain[0] for chain in _schemas(statement)) if {"all", "schema"} <= bag or words[:2] == ["drop", "schema"] else frozenset[str]()
+    if words[:2] == ["drop", "owned"]:
+        return [Touch(everything, _OBJECT, bag, anything=True)]
+    kinds = set(_OBJECT)
+    if first == "drop":
+        kinds |= {GONE, REMOVED, NOT_COMPARED, *_SEQUENCE}
+    elif first == "create":
+        # An object of this name may have been dropped by a statement before, which says so itself.
+        kinds |= {MADE} | ({ADDED} if "as" in bag else set()) | {FORWARD}
+    elif first == "alter":
+        kinds |= _of_alter(words, bag)
+    return [Touch(everything, frozenset(kinds), bag, schemas=schemas)]
+
+
+def _of_alter(words: t.Sequence[str], bag: frozenset[str]) -> set[str]:
+    found: set[str] = set()
+    if "rename" in bag or "schema" in bag:
+        # A table or a column of another name; a column that is gone cannot be compared.
+        found |= {GONE, MADE, NOT_COMPARED}
+    if "drop" in bag:
+        found.add(NOT_COMPARED)
+    if "type" in bag or "expression" in bag:
+        found |= {CHANGED, NOT_COMPARED}
+    if words[1:2] == ["sequence"] or {"restart", "identity", "generated", "owned"} & bag:
+        found |= _SEQUENCE
+    if {"attach", "detach"} & bag:
+        found |= {GONE, MADE}
+    return found
+
+
+def _schemas(statement: str) -> set[_sql_names.Chain]:
+    return _names_after(statement, ("schema",))
+
+
+def _routine_name(statement: str) -> frozenset[_sql_names.Chain]:
+    return frozenset(_names_after(statement, ("function",)) or _names_after(statement, ("procedure",)))
+
+
+__all__ = ("Touch", "explains", "renamed", "renamed_values", "touches")

@@ -1,0 +1,156 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checks of a real database: each names what was planted, and nothing where nothing was."""
+
+from __future__ import annotations
+
+import typing as t
+
+import psycopg2
+import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils import _checks_catalog as checks
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from support.restorepoints import execute
+
+SCHEMA = """
+CREATE SCHEMA app;
+CREATE TABLE "User" (id serial PRIMARY KEY, email text UNIQUE);
+CREATE TABLE app.pets (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, owner int REFERENCES "User", email text REFERENCES "User" (email), code int DEFAULT 1);
+CREATE TABLE pairs (a int, b int, PRIMARY KEY (a, b));
+CREATE TABLE of_pairs (id int, a int, b int, FOREIGN KEY (a, b) REFERENCES pairs MATCH FULL, UNIQUE (id));
+CREATE SEQUENCE app.down INCREMENT -1;
+CREATE TABLE counts (n smallint DEFAULT nextval('app.down'));
+CREATE TABLE parted (id int, "User" int REFERENCES "User") PARTITION BY LIST (id);
+CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+INSERT INTO "User" (email) SELECT g || '@example.org' FROM generate_series(1, 20) g;
+INSERT INTO app.pets (owner, email) SELECT g, g || '@example.org' FROM generate_series(1, 20) g;
+INSERT INTO app.pets (owner) VALUES (NULL);
+INSERT INTO pairs VALUES (1, 1);
+INSERT INTO of_pairs VALUES (1, 1, 1), (2, NULL, NULL);
+INSERT INTO counts DEFAULT VALUES;
+INSERT INTO parted VALUES (1, 7), (1, NULL);
+"""
+
+
+@pytest.fixture
+def target(database: t.Any) -> t.Any:
+    made = database()
+    execute(made, SCHEMA)
+    return made
+
+
+@pytest.fixture
+def superuser(admin: t.Any, target: t.Any) -> t.Callable[..., None]:
+    """Run a statement as somebody who may break a database."""
+
+    def run(*statements: str) -> None:
+        with admin(target.dbname).cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    return run
+
+
+def ask(target: t.Any, check: t.Callable[..., checks.Check], *args: t.Any) -> checks.Check:
+    with connection(target, read_only=True) as conn:
+        return check(conn, *args)
+
+
+@pytest.mark.parametrize("check", [checks.invalid_indexes, checks.foreign_keys, checks.sequences, checks.disabled_triggers])
+def test_a_sound_database_passes(target: t.Any, check: t.Callable[..., checks.Check]) -> None:
+    found = ask(target, check)
+    assert (found.verdict, found.evidence) == ("pass", ()), found.text
+
+
+def test_an_empty_database_passes(database: t.Any) -> None:
+    empty = database()
+    assert [ask(empty, check).text for check in (checks.foreign_keys, checks.sequences)] == ["There is no foreign key.", "There is no sequence."]
+
+
+def test_an_index_that_was_left_invalid(target: t.Any) -> None:
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        execute(target, "INSERT INTO app.pets (code) VALUES (1)", "CREATE UNIQUE INDEX CONCURRENTLY one_code ON app.pets (code)")
+    found = ask(target, checks.invalid_indexes)
+    assert found.verdict == "fail" and "app.one_code" in found.text and found.evidence[0]["table"] == "app.pets"
+    known = ask(target, checks.invalid_indexes, ["app.one_code"])
+    assert known.verdict == "warn" and known.evidence[0]["known"] is True
+
+
+@pytest.mark.parametrize(
+    ("plant", "constraint", "count", "keys"),
+    [
+        ("UPDATE app.pets SET owner = 999 WHERE id IN (3, 4)", "pets_owner_fkey", 2, [["999"], ["999"]]),
+        ('DELETE FROM "User" WHERE id = 20', "pets_owner_fkey", 1, [["20"]]),
+        # An e-mail address is no mere key.
+        ("UPDATE app.pets SET email = 'gone@example.org' WHERE id = 3", "pets_email_fkey", 1, []),
+        ("INSERT INTO of_pairs VALUES (3, 1, NULL)", "of_pairs_a_b_fkey", 1, [["1", None]]),
+        ("INSERT INTO parted VALUES (1, 77)", "parted_User_fkey", 1, [["77"]]),
+    ],
+)
+def test_rows_that_refer_to_nothing(target: t.Any, superuser: t.Any, plant: str, constraint: str, count: int, keys: list[t.Any]) -> None:
+    superuser("SET session_replication_role = replica", plant, "RESET session_replication_role")
+    found = ask(target, checks.foreign_keys)
+    by_name = {each["constraint"]: each for each in found.evidence}
+    assert found.verdict == "fail" and constraint in found.text
+    assert (by_name[constraint]["violations"], by_name[constraint]["keys"], by_name[constraint]["validated"]) == (count, keys, True)
+    assert "example.org" not in str(found), "no row content"
+
+
+def test_a_key_that_is_not_validated_says_whether_rows_violate_it(target: t.Any) -> None:
+    add = 'ALTER TABLE counts ADD owner int; ALTER TABLE counts ADD CONSTRAINT later FOREIGN KEY (owner) REFERENCES "User" NOT VALID'
+    execute(target, add)
+    clean = ask(target, checks.foreign_keys)
+    assert clean.verdict == "fail" and "No row violates them now" in clean.text and clean.evidence[0]["violations"] == 0
+    execute(target, "ALTER TABLE counts DROP CONSTRAINT later", "UPDATE counts SET owner = 5000", add.partition("; ")[2])
+    broken = ask(target, checks.foreign_keys)
+    assert "later of counts (1 rows, for example 5000)" in broken.text
+
+
+@pytest.mark.parametrize(
+    ("plant", "name", "next_value"),
+    [
+        ("SELECT setval('\"User_id_seq\"', 3)", 'public."User_id_seq"', 4),
+        ("SELECT setval('\"User_id_seq\"', 20, false)", 'public."User_id_seq"', 20),
+        ("INSERT INTO app.pets (id) OVERRIDING SYSTEM VALUE VALUES (500)", "app.pets_id_seq", 22),
+        ("INSERT INTO counts VALUES (-9)", "app.down", -2),
+    ],
+)
+def test_a_sequence_that_is_behind(target: t.Any, plant: str, name: str, next_value: int) -> None:
+    execute(target, plant)
+    found = ask(target, checks.sequences)
+    assert found.verdict == "fail" and [(each["sequence"], each["next"]) for each in found.evidence] == [(name, next_value)]
+
+
+def test_a_sequence_that_is_just_ahead_passes(target: t.Any) -> None:
+    execute(target, "SELECT setval('\"User_id_seq\"', 21, false)")
+    assert ask(target, checks.sequences).verdict == "pass"
+
+
+def test_a_disabled_trigger(target: t.Any, superuser: t.Any) -> None:
+    execute(
+        target,
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER audit BEFORE UPDATE ON app.pets FOR EACH ROW EXECUTE FUNCTION f()",
+        "ALTER TABLE app.pets DISABLE TRIGGER audit",
+    )
+    found = ask(target, checks.disabled_triggers)
+    assert found.verdict == "fail" and "audit on app.pets" in found.text
+    assert ask(target, checks.disabled_triggers, ["audit on app.pets"]).verdict == "warn"
+    superuser("ALTER TABLE app.pets DISABLE TRIGGER ALL")
+    found = ask(target, checks.disabled_triggers, ["audit on app.pets"])
+    assert found.verdict == "fail" and "pets_owner_fkey on app.pets" in found.text
+
+
+def test_shadow_databases_that_nobody_is_in(cluster: t.Any, target: t.Any, superuser: t.Any, admin: t.Any) -> None:
+    name = "prisma_migrate_shadow_db_3f7a"
+    assert ask(target, checks.shadow_databases).verdict == "pass"
+    superuser('CREATE DATABASE "%s"' % name)
+    try:
+        found = ask(target, checks.shadow_databases)
+        assert found.verdict == "warn" and name in found.text
+        admin(name)
+        assert ask(target, checks.shadow_databases).verdict == "pass", "one that is in use is not orphaned"
+    finally:
+        superuser('DROP DATABASE "%s" WITH (FORCE)' % name)

@@ -1,0 +1,173 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A migration explains what its statements can cause in what they name, and nothing else."""
+
+from __future__ import annotations
+
+import typing as t
+
+import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._explain import BY_LEDGER, explain, findings
+
+USERS = 'public."User"'
+
+
+def difference(kind: str, name: str = USERS, before: t.Any = 5, after: t.Any = 3, subjects: t.Sequence[str] | None = None, **more: t.Any) -> dict[str, t.Any]:
+    return {"kind": kind, "object": name, "before": before, "after": after, "text": "It differs.", "subjects": list(subjects or [name]), **more}
+
+
+def severity(script: str, **about: t.Any) -> str:
+    (found,) = explain([difference(**about)], {"m": script}, columns={'column public."User".role': "app.role not null", 'column public."Pet".kind': "text"})
+    assert found["explained_by"] == (["m"] if found["severity"] == "explained" else [])
+    return str(found["severity"])
+
+
+@pytest.mark.parametrize(
+    ("script", "kinds"),
+    [
+        ('INSERT INTO "User" (id) VALUES (1)', {"rows_more"}),
+        ('INSERT INTO public."User" (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET id = 2', {"rows_more", "content_changed"}),
+        ('COPY "User" FROM STDIN', {"rows_more"}),
+        ('UPDATE ONLY "User" SET name = 1', {"content_changed"}),
+        ('DELETE FROM "User" WHERE id = 1', {"rows_fewer"}),
+        ('TRUNCATE "Pet", ONLY public."User"', {"rows_fewer"}),
+        ('TRUNCATE "User" RESTART IDENTITY', {"rows_fewer", "sequence_back"}),
+        ('MERGE INTO "User" u USING "Pet" p ON u.id = p.id WHEN MATCHED THEN DELETE', {"rows_more", "rows_fewer", "content_changed"}),
+        ('WITH gone AS (DELETE FROM "User" RETURNING *) INSERT INTO "Pet" SELECT * FROM gone', {"rows_fewer"}),
+        ('WITH some AS (SELECT * FROM "Pet") UPDATE "User" SET name = some.name FROM some', {"content_changed"}),
+        # Another table's rows are written, whatever is read.
+        ('INSERT INTO "Pet" SELECT * FROM "User"', set()),
+        ('UPDATE "Pet" SET name = u.name FROM "User" u', set()),
+        ('DELETE FROM "Pet" USING "User" u WHERE u.id = "Pet".id', set()),
+        ('SELECT * FROM "User" FOR UPDATE', set()),
+        ('SELECT purge("User".id) FROM "User"', {"rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back"}),
+        ('SELECT setval(\'"User_id_seq"\', (SELECT max(id) FROM "User"))', {"sequence_back"}),
+        ('ALTER TABLE "User" ADD COLUMN bio text', set()),
+        ('ALTER TABLE "User" ADD CONSTRAINT fk FOREIGN KEY (a) REFERENCES "Pet"(id) ON DELETE CASCADE ON UPDATE CASCADE', set()),
+        ('CREATE INDEX i ON "User" (name)', set()),
+        ('ALTER TABLE "User" DROP COLUMN bio', {"content_not_compared"}),
+        ('ALTER TABLE "User" ALTER COLUMN bio TYPE varchar(5) USING left(bio, 5)', {"content_changed", "content_not_compared"}),
+        ('ALTER TABLE "User" RENAME TO "Person"', {"table_gone", "content_not_compared"}),
+        ('ALTER TABLE "User" RENAME COLUMN a TO b', {"table_gone", "content_not_compared"}),
+        ('DROP TABLE "User"', {"table_gone", "rows_fewer", "content_not_compared", "sequence_back"}),
+        ("ALTER TYPE app.role RENAME VALUE 'a' TO 'b'", {"content_changed"}),
+        ("ALTER TYPE app.role ADD VALUE 'c'", set()),
+        ('-- DELETE FROM "User"\nSELECT 1', set()),
+        ("INSERT INTO log VALUES ('DELETE FROM \"User\"')", set()),
+        ('DO $$ BEGIN DELETE FROM "User"; END $$', {"rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back"}),
+        ('CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ DELETE FROM "User" $$', set()),
+        (
+            'CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ DELETE FROM "User" $$; SELECT f()',
+            {"rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back"},
+        ),
+        ("DELETE FROM user", set()),
+        ('DELETE FROM other."User"', set()),
+    ],
+)
+def test_differences_of_rows(script: str, kinds: set[str]) -> None:
+    every = ("rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back")
+    assert {kind for kind in every if severity(script, kind=kind) == "explained"} == kinds
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "explained"),
+    [
+        ('ALTER TABLE "User" ADD COLUMN bio text', 'column public."User".bio', True),
+        ('UPDATE "User" SET bio = 1', 'column public."User".bio', False),
+        ('ALTER TABLE "User" ADD COLUMN bio text', 'trigger audit on public."User"', False),
+        ('ALTER TABLE "User" DISABLE TRIGGER audit', 'trigger audit on public."User"', True),
+        ('DROP TABLE "User"', 'trigger audit on public."User"', True),
+        ('DROP TABLE "User"; CREATE TABLE "User" (id int)', 'grants table public."User"', False),
+        ('GRANT SELECT ON "User" TO app', 'grants table public."User"', True),
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO app", 'grants table public."User"', True),
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA other TO app", 'grants table public."User"', False),
+        ('ALTER TABLE "User" OWNER TO app', 'owner table public."User"', True),
+        ('ALTER TABLE "User" ADD COLUMN bio text', 'owner table public."User"', False),
+        ('CREATE UNIQUE INDEX "User_name_key" ON "User" (name)', 'index public."User_name_key" on public."User"', True),
+        ('CREATE POLICY p ON "User" USING (true)', 'policy p on public."User"', True),
+        ('CREATE INDEX i ON "User" (name)', 'policy p on public."User"', False),
+    ],
+)
+def test_differences_of_definitions(script: str, name: str, explained: bool) -> None:
+    assert (severity(script, kind="object_changed", name=name, subjects=[USERS]) == "explained") is explained
+
+
+def test_what_came_with_its_object_is_explained_by_what_explains_that() -> None:
+    script = 'ALTER TABLE "User" ADD COLUMN n serial'
+    about = {"kind": "object_added", "before": None, "after": "x", "text": "", "subjects": ['public."User_n_seq"', USERS]}
+    differences = [dict(about, object=word + 'sequence public."User_n_seq"') for word in ("", "grants ", "owner ")]
+    assert [each["severity"] for each in explain(differences, {"m": script})] == ["explained"] * 3
+    assert [each["severity"] for each in explain(differences[1:], {"m": script})] == ["finding"] * 2
+
+
+@pytest.mark.parametrize(
+    ("script", "definition", "explained"),
+    [
+        ('ALTER TABLE "User" RENAME TO "Person"', 'SELECT id FROM "Person"', True),
+        ('ALTER TABLE "User" RENAME COLUMN name TO full_name', 'SELECT full_name FROM "User"', True),
+        ("ALTER TABLE pets SET SCHEMA app", "FOREIGN KEY (pet) REFERENCES app.pets(id)", True),
+        ('ALTER TABLE "User" ADD COLUMN name text', 'SELECT name FROM "User"', False),
+        ('ALTER TABLE "Other" RENAME TO "Person"', 'SELECT id FROM "User"', False),
+    ],
+)
+def test_a_definition_is_worded_anew_after_a_rename(script: str, definition: str, explained: bool) -> None:
+    about = {"kind": "object_changed", "object": "view public.v", "before": "x", "after": definition, "text": "", "subjects": ["public.v"]}
+    assert (explain([about], {"m": script})[0]["severity"] == "explained") is explained
+
+
+def test_a_called_function_that_is_there_already_explains_what_its_arguments_name() -> None:
+    assert severity("SELECT purge('User')", kind="rows_fewer") == "finding"
+    assert severity('CALL purge("User")', kind="rows_fewer") == "explained"
+
+
+def test_large_objects() -> None:
+    assert severity("SELECT lo_unlink(7)", kind="large_objects_fewer", name="large objects", subjects=()) == "explained"
+    assert severity('UPDATE "User" SET id = 1', kind="large_objects_fewer", name="large objects", subjects=()) == "finding"
+
+
+def test_the_ledger_and_what_loses_nothing_are_no_findings() -> None:
+    assert explain([difference("rows_more", "public._prisma_migrations")], {})[0]["explained_by"] == [BY_LEDGER]
+    (forward,) = explain([difference("sequence_forward")], {})
+    assert forward["severity"] == "note" and findings([forward]) == []
+
+
+def test_rows_that_a_foreign_key_took_along_stay_a_finding_with_a_hint() -> None:
+    (found,) = explain([difference("rows_fewer", "public.pets", writers=[USERS])], {"m": 'DELETE FROM "User"'})
+    assert found["severity"] == "finding" and found["text"].endswith('A foreign key or a trigger may have taken them along: m names public."User".')
+
+
+@pytest.mark.parametrize(
+    ("expected", "outcome"),
+    [
+        (USERS, "expected"),
+        ({"object": USERS}, "expected"),
+        ({"object": USERS, "rows": -2}, "expected"),
+        ({"object": USERS, "rows": "-2"}, "expected"),
+        ({"object": USERS, "rows": -1}, "finding"),
+        ({"object": USERS, "kind": "rows_more"}, "finding"),
+        ({"object": "public.pets"}, "finding"),
+    ],
+)
+def test_expectations(expected: t.Any, outcome: str) -> None:
+    (found,) = explain([difference("rows_fewer")], {}, [expected])
+    assert found["severity"] == outcome
+
+
+def test_an_exact_number_holds_for_what_a_migration_explains() -> None:
+    (found,) = explain([difference("rows_fewer")], {"m": 'DELETE FROM "User"'}, [{"object": USERS, "rows": -1}])
+    assert found["severity"] == "finding" and found["text"].endswith("Expected were -1 rows, and it is -2.")
+
+
+def test_what_was_expected_and_did_not_come_is_a_finding() -> None:
+    (found,) = explain([], {}, [{"object": USERS, "rows": -3}, "public.pets"])
+    assert (found["kind"], found["severity"]) == ("expectation_missed", "finding")
+
+
+@pytest.mark.parametrize("bad", [3, "", {"rows": 3}, {"object": "a", "rows": "many"}, {"object": "a", "row": 3}])
+def test_what_is_no_expectation_is_refused(bad: t.Any) -> None:
+    with pytest.raises(MigrationError) as error:
+        explain([], {}, [bad])
+    assert error.value.code == "OPTION_INVALID"
