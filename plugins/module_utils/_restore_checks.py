@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import typing as t
 
@@ -16,11 +17,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils._connection impor
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import PRISMA_LOCK
-from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, from_json
+from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, digest, from_json
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import Finished
 from ansible_collections.pgops.migrations.plugins.module_utils._read_back import read_archive
-from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import SIDECARS
+from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import SIDECARS, read_proof
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import hash_file
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -72,9 +73,13 @@ def _verify_files(path: str, manifest: Manifest) -> None:
     # What a crash leaves of a sidecar that was being replaced is no damage.
     found -= {FILE_NAME, *SIDECARS, *(".%s.new" % name for name in SIDECARS)}
     wrong = ["%s is missing" % name for name in sorted(set(wanted) - found)] + ["%s is not in the manifest" % name for name in sorted(found - set(wanted))]
-    for name in sorted(set(wanted) & found):
+    names = sorted(set(wanted) & found)
+    # The hashing of large pieces lets other threads work.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        hashed = {name: pool.submit(hash_file, os.path.join(path, name)) for name in sorted(names, key=lambda name: wanted[name].size, reverse=True)}
+    for name in names:
         try:
-            size, sha256 = hash_file(os.path.join(path, name))
+            size, sha256 = hashed[name].result()
         except OSError as error:
             wrong.append("%s cannot be read (%s)" % (name, error.strerror))
             continue
@@ -104,6 +109,17 @@ def read_through(program: Program, path: str, manifest: Manifest, target: Target
     if "unsupported version" in why or "does not support compression" in why:
         raise _version_mismatch(program, manifest, why)
     raise MigrationError("pg_restore cannot read the archive: it %s" % why, code="BACKUP_CORRUPT")
+
+
+def read_before(path: str, manifest: Manifest, program: Program) -> bool:
+    """Whether the proof says that this program's version read the archive in full, when its files had the hashes that they have.
+
+    Never of an encrypted one: whether it can be opened here is to be seen.
+    """
+    proof = read_proof(path)
+    if not proof or manifest.encryption:
+        return False
+    return proof["manifest"] == digest(manifest) and program.version == manifest.archive["client_version"]
 
 
 def _version_mismatch(program: Program, manifest: Manifest, why: str = "") -> MigrationError:
@@ -232,5 +248,5 @@ def _extensions(conn: t.Any, wanted: t.Sequence[t.Mapping[str, str]], superuser:
 
 
 __all__ = (
-    "demand_same_database", "demand_swappable", "load", "prerequisites", "read_through", "rehearse_settings",
+    "demand_same_database", "demand_swappable", "load", "prerequisites", "read_before", "read_through", "rehearse_settings",
 )  # fmt: skip
