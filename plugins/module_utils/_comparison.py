@@ -16,6 +16,7 @@ import re
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _reach
+from ansible_collections.pgops.migrations.plugins.module_utils._comparable import looked_at, of_one_side
 
 Fingerprint = t.Mapping[str, t.Any]
 Difference = t.Dict[str, t.Any]
@@ -35,7 +36,8 @@ _OF_TABLE = frozenset(["column", "constraint"])
 def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
     """All differences between two fingerprints, tables first; none means equal.
 
-    What only one of the two looked at (its level, its skipped tables) is not compared.
+    What only one of the two looked at (its level, its skipped tables, see also
+    ``_comparable``) is not compared.
     """
     old, new = before["schema"]["objects"], after["schema"]["objects"]
     subjects = _Subjects(before, after)
@@ -44,21 +46,32 @@ def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
     found = [_table_gone(name, before, after, added, subjects) for name in gone]
     found += [_table_added(name, after, subjects) for name in added]
     if "schema" not in (before["level"], after["level"]):
-        skipped = frozenset(before.get("skipped") or ()) | frozenset(after.get("skipped") or ()) | _only_dealt_out_anew(before, after)
-        for name, entry in sorted(before["tables"].items()):
-            if name in after["tables"] and name not in skipped:
+        skipped = _only_dealt_out_anew(before, after)
+        earlier, later = looked_at(before, after)
+        found += [_difference(kind, name, old_rows, new_rows, text, subjects.of_table(name)) for kind, name, old_rows, new_rows, text in of_one_side(earlier, later)]
+        for name, entry in sorted(earlier.items()):
+            if name in later and name not in skipped:
                 writers = sorted(subjects.writers.get(name, ()))
-                found += [dict(difference, writers=writers) for difference in _rows(name, entry, after["tables"][name], subjects)]
+                found += [dict(difference, writers=writers) for difference in _rows(name, entry, later[name], subjects)]
         found += _sequences(before, after, subjects)
         found += _large_objects(before["large_objects"], after["large_objects"])
     found += _objects(before, after, frozenset(gone), frozenset(added), subjects)
     return found
 
 
+def row_counts(before: Fingerprint, after: Fingerprint, most: int = 1000) -> list[dict[str, t.Any]]:
+    """Rows per table in both, those that differ first."""
+    sides = [{name: entry["rows"] for name, entry in side["tables"].items()} for side in (before, after)]
+    found = [{"table": name, "before": sides[0].get(name), "after": sides[1].get(name)} for name in sorted({*sides[0], *sides[1]})]
+    found.sort(key=lambda entry: entry["before"] == entry["after"])
+    return found[:most]
+
+
 class _Subjects:
-    """Finds the names that a difference is about: the object, its table, that one's parents."""
+    """Finds the names that a difference is about: the object, its table or extension, that one's parents."""
 
     def __init__(self, before: Fingerprint, after: Fingerprint) -> None:
+        self.extensions: dict[str, str] = {}
         self.parents: dict[str, list[str]] = {}
         self.indexes: dict[str, str] = {}
         self.sequences: dict[str, str] = {}
@@ -67,6 +80,9 @@ class _Subjects:
                 self._learn(key, definition)
             for name, entry in side["tables"].items():
                 self.parents.setdefault(name, list(entry.get("parents") or ()))
+            for name, entry in [*side["tables"].items(), *side["sequences"].items()]:
+                if entry.get("extension"):
+                    self.extensions[name] = entry["extension"]
         self.writers = _reach.writers([side["schema"]["objects"] for side in (before, after)], [side.get("trigger_names") or {} for side in (before, after)])
 
     def _learn(self, key: str, definition: str) -> None:
@@ -86,6 +102,7 @@ class _Subjects:
         """A table, the table of a sequence or an index, and their parents."""
         table = self.sequences.get(name) or self.indexes.get(name)
         result = [name, table] if table else [name]
+        result += [self.extensions[name]] if name in self.extensions else []
         return list(dict.fromkeys(result + self.parents.get(table or name, [])))
 
     def own(self, key: str) -> set[str]:
@@ -237,6 +254,10 @@ def _large_objects(old: t.Mapping[str, t.Any], new: t.Mapping[str, t.Any]) -> li
         return [_difference("large_objects_%s" % ("fewer" if fewer else "more"), "large objects", old["count"], new["count"], text, [])]
     if old["hash"] and new["hash"] and old["hash"] != new["hash"]:
         return [_difference("large_objects_changed", "large objects", old["hash"], new["hash"], "The content of the large objects changed.", [])]
+    # A fingerprint of format 1 does not know them.
+    rights = old.get("rights"), new.get("rights")
+    if all(rights) and rights[0] != rights[1]:
+        return [_difference("large_objects_changed", "large objects", *rights, "The owner of large objects, or who may use them, changed.", [])]
     return []
 
 
@@ -280,4 +301,4 @@ def _count(rows: int) -> str:
     return "1 row" if rows == 1 else "%d rows" % rows
 
 
-__all__ = ("HARMLESS", "LEDGER_TABLE", "compare", "names_in", "split_key")
+__all__ = ("HARMLESS", "LEDGER_TABLE", "compare", "names_in", "row_counts", "split_key")

@@ -19,6 +19,7 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils._advice import next_step
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import CODES
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import PHASES, WRITING, View, decide
+from ansible_collections.pgops.migrations.plugins.module_utils._record_counts import row_counts
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line, plain
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence import sentence
 from ansible_collections.pgops.migrations.plugins.module_utils._typed import named_database
@@ -52,8 +53,6 @@ _NEXT_STEP = re.compile(r"\s*\bNext: (.*)\Z", re.S)
 _CODE = re.compile(r"(?:^|(?<=: ))([A-Z][A-Z0-9_]{3,}): ")
 #: What only the verification says, by an assertion that registers nothing.
 _OF_VERIFICATION = frozenset(["CHECK_FAILED", "DATA_LOSS"])
-#: Tables of a record's row counts; those that differ come first.
-_TABLES = 1000
 
 
 def build_record(
@@ -215,7 +214,7 @@ def reduced(phase: str, result: Result) -> dict[str, t.Any]:
             answer["evidence"] = plain(evidence.get(name) or {}) if isinstance(evidence, t.Mapping) else {}
     if phase == "verification":
         # Drawn into row_counts; the fingerprints themselves stay where they are.
-        for bulky in ("before", "after", "tables"):
+        for bulky in ("before", "after", "tables", "row_counts"):
             if isinstance(answer.get(bulky), (dict, list)):
                 del answer[bulky]
     return answer
@@ -270,40 +269,6 @@ def _time(text: str) -> datetime.datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
 
 
-def row_counts(verification: Result, restore: Result) -> list[dict[str, t.Any]]:
-    """Rows per table before and after, of whatever comparison there is; None where there is no table."""
-    counts: dict[str, tuple[t.Any, t.Any]] = {}
-    before, after = (_tables(verification.get(side)) for side in ("before", "after"))
-    for name in list(before) + [name for name in after if name not in before]:
-        counts[name] = (before.get(name), after.get(name))
-    for entry in _list(verification.get("tables")):
-        if isinstance(entry, t.Mapping):
-            counts[str(entry.get("table") or entry.get("name"))] = (entry.get("before", entry.get("rows_before")), entry.get("after", entry.get("rows_after")))
-    for entry in _list(verification.get("differences")):
-        if isinstance(entry, t.Mapping) and entry.get("kind") in ("rows_more", "rows_fewer", "table_gone", "table_added"):
-            counts.setdefault(str(entry.get("object")), (entry.get("before"), entry.get("after")))
-    if not counts:
-        loss = restore.get("loss")
-        for entry in _list(loss.get("tables") if isinstance(loss, t.Mapping) else None):
-            if isinstance(entry, t.Mapping):
-                counts[str(entry.get("table"))] = (entry.get("rows_now"), entry.get("rows_then"))
-    found = [{"table": line(name), "before": _count(old), "after": _count(new)} for name, (old, new) in counts.items()]
-    found.sort(key=lambda entry: entry["before"] == entry["after"])
-    return found[:_TABLES]
-
-
-def _tables(fingerprint: t.Any) -> dict[str, t.Any]:
-    """Rows by table of a fingerprint or its summary."""
-    tables = fingerprint.get("tables") if isinstance(fingerprint, t.Mapping) else None
-    if not isinstance(tables, t.Mapping):
-        return {}
-    return {str(name): entry.get("rows") if isinstance(entry, t.Mapping) else entry for name, entry in tables.items()}
-
-
-def _count(value: t.Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _phase(name: str, state: str, result: Result, error: Result | None) -> dict[str, t.Any]:
     seconds = result.get("seconds")
     if isinstance(seconds, t.Mapping):
@@ -337,7 +302,9 @@ def _said(name: str, state: str, result: Result, error: Result | None) -> str:
         text = "the former database is %s" % result["kept"] if result.get("kept") else "the database was as in the restore point"
     elif "findings" in result:
         text = plural(len(result["findings"]), "finding")
+        failing = [line(check.get("name") or "") for check in _list(result.get("checks")) if isinstance(check, t.Mapping) and check.get("verdict") == "fail"]
+        text += ", failed checks: %s" % ", ".join(failing) if failing else ", no check failed" if result.get("checks") else ""
     return text
 
 
-__all__ = ("FORMAT", "build_record", "reduced", "row_counts")
+__all__ = ("FORMAT", "build_record", "reduced")

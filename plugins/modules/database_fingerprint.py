@@ -173,6 +173,12 @@ differences:
     severity:
       description: V(explained), V(expected) by O(expect), V(finding), or V(note) for what loses nothing.
       type: str
+row_counts:
+  description: Rows per table before and now, those that differ first, at most 1000; null where there is or was no such table.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{table: public.users, before: 120, after: 118}]
 findings:
   description: Those differences that no migration explains and nobody expected.
   returned: always
@@ -221,6 +227,7 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
         level=taken["level"],
         tables=len(taken["tables"]),
         rows=sum(table["rows"] for table in taken["tables"].values()),
+        row_counts=_comparison.row_counts(earlier, taken) if earlier else [],
         differences=differences,
         findings=_explain.findings(differences),
         dest=params["dest"],

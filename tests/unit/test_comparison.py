@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils._comparison import compare, names_in
+from ansible_collections.pgops.migrations.plugins.module_utils._comparison import compare, names_in, row_counts
 from ansible_collections.pgops.migrations.plugins.module_utils._explain import BY_LEDGER, explain, findings
 
 A, B = "a" * 32, "b" * 32
@@ -191,3 +191,9 @@ def test_the_ledger_explains_itself() -> None:
 )
 def test_names_in_a_key(key: str, names: list[str]) -> None:
     assert names_in(key) == names
+
+
+def test_row_counts_begin_with_what_differs() -> None:
+    found = row_counts(fingerprint({"a.a": table(1), "a.b": table(2), "a.gone": table(3)}), fingerprint({"a.a": table(1), "a.b": table(4), "a.new": table(0)}))
+    assert [(each["table"], each["before"], each["after"]) for each in found] == [("a.b", 2, 4), ("a.gone", 3, None), ("a.new", None, 0), ("a.a", 1, 1)]
+    assert len(row_counts(fingerprint({"a.a": table(1), "a.b": table(2)}), fingerprint(), most=1)) == 1

@@ -506,3 +506,12 @@ def test_seconds(seconds: t.Any, expected: str) -> None:
 
 def test_plural() -> None:
     assert [plural(n, "row") for n in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]
+
+
+def test_counts_and_checks_of_the_verification() -> None:
+    checks = [{"name": "sequences", "verdict": "fail"}, {"name": "drift", "verdict": "pass"}]
+    counts = [{"table": "public.users", "before": 3, "after": 2}, {"table": "public.pets", "before": 7, "after": 7}]
+    found = record(phases={"verification": {"changed": False, "findings": [], "checks": checks, "row_counts": counts}})
+    assert (found["row_counts"], found["row_counts_of"]) == (counts, "verification")
+    assert found["verification"]["checks"] == checks and "row_counts" not in found["verification"]
+    assert found["phases"][-1]["sentence"] == "0 findings, failed checks: sequences"
