@@ -48,7 +48,8 @@ def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
     if "schema" not in (before["level"], after["level"]):
         skipped = _only_dealt_out_anew(before, after)
         earlier, later = looked_at(before, after)
-        found += [_difference(kind, name, old_rows, new_rows, text, subjects.of_table(name)) for kind, name, old_rows, new_rows, text in of_one_side(earlier, later)]
+        for kind, name, then, now, text in of_one_side(earlier, later):
+            found.append(_difference(kind, name, then, now, text, subjects.of_table(name)))
         for name, entry in sorted(earlier.items()):
             if name in later and name not in skipped:
                 writers = sorted(subjects.writers.get(name, ()))

@@ -6,8 +6,9 @@
 
 """Fingerprints: the schema, and per table row count and content hash, at one moment.
 
-Not part of a fingerprint: what an extension owns (its tables too), rows of foreign and
-temporary tables, the rows of materialized views, roles, the database's own properties.
+Not part of a fingerprint: what an extension owns, but for the rows that pg_dump takes along
+of its configuration tables, rows of foreign and temporary tables, the rows of materialized
+views, roles, the database's own properties.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import json
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _catalog, _sql_names
+from ansible_collections.pgops.migrations.plugins.module_utils import _catalog, _fingerprint_queries, _sql_names
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, execute, psycopg2, row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import (
@@ -29,7 +30,10 @@ from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql 
     hash_text,
 )
 
-FORMAT = 1
+#: 2: with the configuration of extensions, and owner and rights of large objects.
+FORMAT = 2
+#: Those that can be compared; see ``_comparison.looked_at`` for what an older one does not know.
+FORMATS = (1, FORMAT)
 LEVELS = ("schema", "counts", "full")
 #: After so many tables their locks are given back, for a server has room for few thousand.
 _BATCH = 500
@@ -37,64 +41,6 @@ _SAVEPOINT = "SAVEPOINT pgops_fingerprint"
 _SETTINGS_SAVEPOINT = "SAVEPOINT pgops_fingerprint_settings"
 _UNDO = "ROLLBACK TO SAVEPOINT pgops_fingerprint"
 _UNDO_SETTINGS = "ROLLBACK TO SAVEPOINT pgops_fingerprint_settings; RELEASE SAVEPOINT pgops_fingerprint_settings"
-
-_TABLES = """
-WITH RECURSIVE parent(oid, label, depth) AS (
-    SELECT i.inhrelid, i.inhparent, 1 FROM pg_inherits i
-    UNION ALL
-    SELECT p.oid, i.inhparent, p.depth + 1 FROM parent p JOIN pg_inherits i ON i.inhrelid = p.label
-)
-SELECT c.oid::bigint, n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname),
-       COALESCE((SELECT array_agg(format('%I.%I', pn.nspname, pc.relname) ORDER BY p.depth, pn.nspname, pc.relname)
-                   FROM parent p JOIN pg_class pc ON pc.oid = p.label JOIN pg_namespace pn ON pn.oid = pc.relnamespace
-                  WHERE p.oid = c.oid), '{}')
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp_)'
-   AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
-   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
- ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
-"""
-# A domain is followed down to the type it is made of. Columns that are computed when they
-# are read (PostgreSQL 18) are no content.
-_COLUMNS = """
-WITH RECURSIVE base(oid, target) AS (
-    SELECT oid, oid FROM pg_type WHERE typtype <> 'd'
-    UNION ALL
-    SELECT y.oid, b.target FROM pg_type y JOIN base b ON y.typbasetype = b.oid WHERE y.typtype = 'd'
-)
-SELECT a.attrelid::bigint, a.attname::text, tn.nspname::text, y.typname::text, fn.nspname::text, f.proname::text
-  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r' AND c.relpersistence <> 't'
-  JOIN base b ON b.oid = a.atttypid JOIN pg_type y ON y.oid = b.target JOIN pg_namespace tn ON tn.oid = y.typnamespace
-  JOIN pg_proc f ON f.oid = y.typoutput JOIN pg_namespace fn ON fn.oid = f.pronamespace
- WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v' AND c.relnamespace <> 'pg_catalog'::regnamespace
-"""
-_SEQUENCES = """
-SELECT n.nspname::text, c.relname::text, format('%I.%I', n.nspname, c.relname)
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp_)'
-   AND NOT (c.relpersistence = 'u' AND pg_is_in_recovery())
-   AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
- ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"
-"""
-_TRIGGERS = """
-SELECT format('%I.%I', n.nspname, c.relname), p.prosrc
-  FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = g.tgfoid
- WHERE NOT g.tgisinternal ORDER BY 1, 2
-"""
-# In pieces of 1 MiB, as a large object may be larger than a value can be; not from
-# pg_largeobject itself, which only a superuser may read and which leaves out holes.
-_LARGE_OBJECTS = """
-SELECT count(DISTINCT m.oid),
-       COALESCE(sum(hashint4extended(0, hash_record_extended(ROW(m.oid, p.number, p.data), 0))), 0)
-  FROM pg_largeobject_metadata m
- CROSS JOIN LATERAL (
-    WITH RECURSIVE piece(number, data) AS (
-        SELECT 0, lo_get(m.oid, 0, 1048576)
-        UNION ALL
-        SELECT number + 1, lo_get(m.oid, (number + 1)::bigint * 1048576, 1048576) FROM piece WHERE octet_length(data) = 1048576
-    ) SELECT number, data FROM piece) p
-"""
 
 
 def take(
@@ -143,10 +89,11 @@ def take(
             "skipped": sorted(skip_tables),
             "trigger_names": _trigger_names(conn),
             "sequences": {},
-            "large_objects": {"count": None, "hash": None},
+            "large_objects": {"count": None, "hash": None, "rights": None},
         }
         if level != "schema":
-            found["tables"] = _take_tables(conn, level, earlier, frozenset(skip_tables))
+            found["tables"], hidden = _take_tables(conn, level, earlier, frozenset(skip_tables))
+            found["skipped"] = sorted({*skip_tables, *hidden})
             found["sequences"] = _take_sequences(conn)
             found["large_objects"] = _take_large_objects(conn, level)
     found["digest"] = digest(found)
@@ -160,19 +107,28 @@ def digest(fingerprint: t.Mapping[str, t.Any]) -> str:
     return hashlib.sha256(json.dumps(core, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
+def digests(fingerprint: t.Mapping[str, t.Any]) -> frozenset[str]:
+    """Its digest, and the one that it had in format 1, for what was written down then."""
+    own = {part: {name: entry for name, entry in fingerprint[part].items() if "extension" not in entry} for part in ("tables", "sequences")}
+    large = {field: fingerprint["large_objects"][field] for field in ("count", "hash")}
+    skipped = [name for name in fingerprint["skipped"] if "table " + name in fingerprint["schema"]["objects"]]
+    return frozenset([digest(fingerprint), digest(dict(fingerprint, format=1, large_objects=large, skipped=skipped, **own))])
+
+
 def _trigger_names(conn: t.Any) -> dict[str, list[str]]:
     """Table -> the names that its trigger functions mention: what writing it may write, too."""
     with _reading("the triggers"):
-        found = rows(conn, _TRIGGERS)
+        found = rows(conn, _fingerprint_queries.TRIGGERS)
     names: dict[str, set[str]] = {}
     for table, source in found:
         names.setdefault(table, set()).update(chain[-1] for chain in _sql_names.scan(source))
     return {table: sorted(mentioned) for table, mentioned in names.items()}
 
 
-def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skipped: frozenset[str]) -> dict[str, t.Any]:
+def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skipped: frozenset[str]) -> tuple[dict[str, t.Any], list[str]]:
+    """The tables, and those of extensions that this role may not read."""
     with _reading("the catalogue"):
-        tables = _tables(conn)
+        tables, hidden = _tables(conn)
     result: dict[str, t.Any] = {}
     for number, table in enumerate(tables):
         if table.label in skipped:
@@ -193,43 +149,53 @@ def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skippe
         }
         if table.parents:
             entry["parents"] = list(table.parents)
+        if table.extension:
+            entry["extension"] = table.extension
         result[table.label] = entry
         if number % _BATCH == _BATCH - 1:
             execute(conn, _UNDO)
-    return result
+    return result, hidden
 
 
-def _tables(conn: t.Any) -> list[Table]:
+def _tables(conn: t.Any) -> tuple[list[Table], list[str]]:
     columns: dict[int, list[Column]] = {}
-    for oid, name, type_schema, type_name, output_schema, output_name in rows(conn, _COLUMNS):
+    for oid, name, type_schema, type_name, output_schema, output_name in rows(conn, _fingerprint_queries.COLUMNS):
         columns.setdefault(oid, []).append(Column(name, type_schema, type_name, (output_schema, output_name)))
-    return [
-        Table(oid, schema, name, label, tuple(dict.fromkeys(parents)), tuple(columns.get(oid, ()))) for oid, schema, name, label, parents in rows(conn, _TABLES)
-    ]
+    tables, hidden = [], []
+    for oid, schema, name, label, parents, extension, condition, readable in rows(conn, _fingerprint_queries.TABLES):
+        if readable:
+            tables.append(Table(oid, schema, name, label, tuple(dict.fromkeys(parents)), tuple(columns.get(oid, ())), extension or "", condition or ""))
+        else:
+            hidden.append(label)
+    return tables, hidden
 
 
 def _take_sequences(conn: t.Any) -> dict[str, t.Any]:
     with _reading("the catalogue"):
-        names = rows(conn, _SEQUENCES)
+        names = rows(conn, _fingerprint_queries.SEQUENCES)
     result: dict[str, t.Any] = {}
     for start in range(0, len(names), _BATCH):
         batch = names[start : start + _BATCH]
         parts = [
-            sql.SQL("SELECT {}::text, last_value, is_called FROM {}").format(sql.Literal(label), sql.Identifier(schema, name)) for schema, name, label in batch
+            sql.SQL("SELECT {}::text, last_value, is_called FROM {}").format(sql.Literal(label), sql.Identifier(schema, name))
+            for schema, name, label, _extension in batch
         ]
         with _reading("the sequences"):
             for label, last_value, is_called in rows(conn, sql.SQL(" UNION ALL ").join(parts)):
                 result[label] = {"last_value": last_value, "is_called": is_called}
         execute(conn, _UNDO)
+    for _schema, _name, label, extension in names:
+        if extension:
+            result[label]["extension"] = extension
     return result
 
 
 def _take_large_objects(conn: t.Any, level: str) -> dict[str, t.Any]:
     with _reading("the large objects"):
         if level != "full":
-            return {"count": (row(conn, "SELECT count(*) FROM pg_largeobject_metadata") or (0,))[0], "hash": None}
-        count, total = row(conn, _LARGE_OBJECTS) or (0, 0)
-        return {"count": count, "hash": hash_text(total)}
+            return {"count": (row(conn, "SELECT count(*) FROM pg_largeobject_metadata") or (0,))[0], "hash": None, "rights": None}
+        count, total = row(conn, _fingerprint_queries.LARGE_OBJECTS) or (0, 0)
+        return {"count": count, "hash": hash_text(total), "rights": hash_text((row(conn, _fingerprint_queries.LARGE_OBJECT_RIGHTS) or (0,))[0])}
 
 
 @contextlib.contextmanager
@@ -269,4 +235,4 @@ def _reading(what: str, **facts: t.Any) -> t.Iterator[None]:
         raise MigrationError("cannot take the fingerprint of %s: %s" % (what, " ".join(text.split())), code=code, sqlstate=error.pgcode, **facts) from None
 
 
-__all__ = ("FORMAT", "LEVELS", "digest", "take")
+__all__ = ("FORMAT", "FORMATS", "LEVELS", "digest", "digests", "take")

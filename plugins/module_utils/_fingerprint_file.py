@@ -16,7 +16,7 @@ import tempfile
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import FORMAT, LEVELS
+from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import FORMAT, FORMATS, LEVELS
 
 _FIELDS = frozenset(["format", "level", "database", "server_version_num", "schema", "tables", "sequences", "large_objects", "digest"])
 
@@ -34,7 +34,7 @@ def load(path: str) -> dict[str, t.Any]:
         raise MigrationError("the fingerprint %s cannot be read: %s" % (path, reason), code="OPTION_INVALID") from None
     if isinstance(found, dict) and isinstance(found.get("manifest"), dict):
         found = found["manifest"].get("fingerprint")
-    if not isinstance(found, dict) or not _FIELDS.issubset(found) or found["format"] != FORMAT or found["level"] not in LEVELS:
+    if not isinstance(found, dict) or not _FIELDS.issubset(found) or found["format"] not in FORMATS or found["level"] not in LEVELS:
         raise MigrationError("%s holds no fingerprint of format %d" % (path, FORMAT), code="OPTION_INVALID")
     return found
 

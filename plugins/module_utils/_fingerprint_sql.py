@@ -63,6 +63,12 @@ SENT: dict[str, str] = {
     "timetz": "timetz_send",
     "varbit": "varbit_send",
 }
+#: What pg_dump takes along of extensions (C(pg_extension_config_dump)): table or sequence, extension, which rows. Not of
+#: those that initdb makes.
+CONFIGURATION = """
+SELECT k.oid, quote_ident(x.extname) AS extension, k.condition
+  FROM pg_extension x CROSS JOIN LATERAL unnest(x.extconfig, x.extcondition) k(oid, condition) WHERE x.oid >= 16384
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +96,10 @@ class Table:
     #: The tables that it is a partition or a child of, nearest first, quoted.
     parents: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()
+    #: Quoted, where the table belongs to an extension and pg_dump takes its rows along.
+    extension: str = ""
+    #: Which of its rows those are, as the extension says it: C(WHERE NOT built_in), or nothing for all.
+    condition: str = ""
 
 
 def hashed_form(column: Column) -> t.Any:
@@ -134,8 +144,17 @@ def count_statement(table: Table) -> t.Any:
 def _statement(table: Table, total: t.Any) -> t.Any:
     return sql.SQL(
         "SELECT pg_catalog.count(*), {}, pg_catalog.pg_relation_filenode({}::oid) IS NOT DISTINCT FROM"
-        " (SELECT relfilenode FROM pg_catalog.pg_class WHERE oid = {}::oid) FROM ONLY {}"
-    ).format(total, sql.Literal(table.oid), sql.Literal(table.oid), sql.Identifier(table.schema, table.name))
+        " (SELECT relfilenode FROM pg_catalog.pg_class WHERE oid = {}::oid) FROM {}"
+    ).format(total, sql.Literal(table.oid), sql.Literal(table.oid), rows_of(table.schema, table.name, table.condition))
+
+
+def rows_of(schema: str, name: str, condition: str = "") -> t.Any:
+    """What stands after FROM to read the rows of the table itself that pg_dump takes along.
+
+    :param condition: of a table of an extension: SQL that the extension wrote, and that pg_dump puts in as it is, too.
+    """
+    own = sql.SQL("ONLY {}").format(sql.Identifier(schema, name))
+    return sql.SQL("(SELECT * FROM {} {}) AS dumped").format(own, sql.SQL(condition)) if condition.strip() else own
 
 
 def hash_text(total: t.Any) -> str:
@@ -143,4 +162,6 @@ def hash_text(total: t.Any) -> str:
     return "%032x" % (int(total) % (1 << 128))
 
 
-__all__ = ("COLLATED", "PINNED", "PLAIN", "SENT", "Column", "Table", "count_statement", "hash_statement", "hash_text", "hashed_form")
+__all__ = (
+    "COLLATED", "CONFIGURATION", "PINNED", "PLAIN", "SENT", "Column", "Table", "count_statement", "hash_statement", "hash_text", "hashed_form", "rows_of",
+)  # fmt: skip

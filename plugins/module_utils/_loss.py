@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._comparable import looked_at
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import Difference, compare
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import rows
 from ansible_collections.pgops.migrations.plugins.module_utils._copytext import Columns, picker
@@ -51,7 +52,7 @@ def measure(then: RowSource, live: DatabaseRows, then_fingerprint: Fingerprint, 
         counts = _counts(then, live, then_fingerprint, live_fingerprint)
     except MigrationError as error:
         return dict(unknown(error.msg, then_fingerprint, live_fingerprint), sessions=sessions)
-    before, after = _rows(then_fingerprint), _rows(live_fingerprint)
+    before, after = (_rows({"tables": side}) for side in looked_at(then_fingerprint, live_fingerprint))
     tables = [
         {"table": name, "rows_now": after.get(name), "rows_then": before.get(name), **_facts(found)}
         for name, found in sorted(counts.items())
@@ -63,7 +64,7 @@ def measure(then: RowSource, live: DatabaseRows, then_fingerprint: Fingerprint, 
     loss.update(rows_now=sum(after.values()), rows_then=sum(before.values()))
     loss.update({word: sum(table[word] for table in tables) for word in ("added", "changed", "removed")})
     # Rows that were only changed are lost, too, and show in no count.
-    loss["texts"] = [_text(difference, counts) for difference in differences]
+    loss["texts"] = [_text(difference, counts) for difference in differences] + _not_looked_at(then_fingerprint, live_fingerprint)
     loss["differences"] = len(differences)
     return loss
 
@@ -71,8 +72,8 @@ def measure(then: RowSource, live: DatabaseRows, then_fingerprint: Fingerprint, 
 def by_fingerprints(live: DatabaseRows, then_fingerprint: Fingerprint, live_fingerprint: Fingerprint) -> Loss:
     """Which tables differ, by their number of rows and their hash. C(measured) is false: no row was looked at."""
     differences = compare(then_fingerprint, live_fingerprint)
-    before, after = _rows(then_fingerprint), _rows(live_fingerprint)
-    old, new = then_fingerprint["tables"], live_fingerprint["tables"]
+    old, new = looked_at(then_fingerprint, live_fingerprint)
+    before, after = _rows({"tables": old}), _rows({"tables": new})
     loss = unknown("", then_fingerprint, live_fingerprint)
     loss.update(
         known=True,
@@ -85,7 +86,7 @@ def by_fingerprints(live: DatabaseRows, then_fingerprint: Fingerprint, live_fing
         sequences=sequences_back(then_fingerprint, live_fingerprint),
         sessions=sessions_to_cut(live),
         objects=[str(difference["text"]) for difference in differences if difference["kind"] in _ABOUT_OBJECTS],
-        texts=[str(difference["text"]) for difference in differences],
+        texts=[str(difference["text"]) for difference in differences] + _not_looked_at(then_fingerprint, live_fingerprint),
         differences=len(differences),
     )
     return loss
@@ -134,7 +135,7 @@ def _facts(found: Counts) -> dict[str, t.Any]:
 
 def _counts(then: RowSource, live: DatabaseRows, then_fingerprint: Fingerprint, live_fingerprint: Fingerprint) -> dict[str, Counts]:
     """Table -> how its rows differ, of those whose number or hash differs."""
-    old, new = then_fingerprint["tables"], live_fingerprint["tables"]
+    old, new = looked_at(then_fingerprint, live_fingerprint)
     counts = {name: Counts(0, 0, old[name]["rows"], True) for name in old if name not in new}
     counts.update({name: Counts(new[name]["rows"], 0, 0, True) for name in new if name not in old})
     suspects = [name for name in old if name in new and not _same(old[name], new[name])]
@@ -151,6 +152,12 @@ def _counts(then: RowSource, live: DatabaseRows, then_fingerprint: Fingerprint, 
                 raise MigrationError("the column %s of %s is not in the restore point" % (held[0], shape.label), code="FINGERPRINT_DISTURBED")
             counts[shape.label] = _read(shape, columns, give, then.encoding, live, expected)
     return counts
+
+
+def _not_looked_at(then_fingerprint: Fingerprint, live_fingerprint: Fingerprint) -> list[str]:
+    """One text where there are tables that no number tells of."""
+    hidden = sorted(set(then_fingerprint.get("skipped") or ()) | set(live_fingerprint.get("skipped") or ()))
+    return ["Not compared, as the role may not read it in full: %s." % ", ".join(hidden)] if hidden else []
 
 
 def _same(old: t.Mapping[str, t.Any], new: t.Mapping[str, t.Any]) -> bool:
@@ -182,7 +189,7 @@ def _text(difference: Difference, counts: t.Mapping[str, Counts]) -> str:
     if found and (found.added, found.changed, found.removed) != (0, 0, 0):
         if found.keyed:
             return "Table %s: %s added, %d changed, %d removed." % (name, plural(found.added), found.changed, found.removed)
-        return "Table %s: %s added, %d removed (it has no key: a changed row counts as both)." % (name, plural(found.added), found.removed)
+        return "Table %s: %s added, %d removed (compared by whole rows, so a changed row counts as both)." % (name, plural(found.added), found.removed)
     if kind == "table_added" and difference["after"] is not None:
         return "Table %s is not in the restore point: its %s will be gone." % (name, plural(difference["after"]))
     if kind == "table_gone" and difference["before"] is not None:

@@ -13,7 +13,7 @@ import os
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts, prerequisites_of, read_ledger, unwritten
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, rows, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._dump import BackupOptions
 from ansible_collections.pgops.migrations.plugins.module_utils._encryption import verify_signature
@@ -30,7 +30,6 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 #: What says that two snapshots are of the same database on the same server. After a swap the OID is another one.
 _SAME = ("system_identifier", "database", "server_version_num")
-_EXTENSION_ROWS = "SELECT extname FROM pg_extension WHERE cardinality(extconfig) > 0"
 
 
 def manifests(folder: str) -> list[Manifest]:
@@ -76,7 +75,7 @@ def reusable(target: Target, options: BackupOptions, folder: str, manifest: Mani
             # What a fingerprint leaves out, pg_dump prints; both of the same program, or the texts tell nothing.
             if proof is None and (
                 pg_dump.version != manifest.archive["client_version"]
-                or of_database(pg_dump, target, options.name) != of_archive(pg_restore, path, manifest, target, options.decryption)
+                or of_database(pg_dump, target, options.lock_wait_timeout, options.name) != of_archive(pg_restore, path, manifest, target, options.decryption)
             ):
                 return False
             if manifest.globals is not None and not _same_roles(target, options, manifest, pg_dumpall):
@@ -136,9 +135,6 @@ def _present(conn: t.Any, target: Target, manifest: Manifest) -> bool | None:
         return False
     if unwritten(conn, manifest.target["wal_mark"], manifest.fingerprint):
         return True
-    if rows(conn, _EXTENSION_ROWS):
-        # Rows that pg_dump takes along and no fingerprint sees.
-        return False
     return None if take(conn, level="full")["digest"] == manifest.fingerprint["digest"] else False
 
 

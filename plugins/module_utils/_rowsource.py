@@ -24,7 +24,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts imp
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, connection, execute, psycopg2, row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._copytext import Columns, CopyError, blocks
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import PINNED
+from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import CONFIGURATION, PINNED, rows_of
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import Child
@@ -45,7 +45,8 @@ SELECT format('%%I.%%I', n.nspname, c.relname), n.nspname::text, c.relname::text
 """
 # Those whose columns are never NULL, over all rows and over plain columns; the primary key first, then the shortest.
 # Keys are compared by their text, so only those whose type says that what is equal is written alike (btree's function 4, equalimage):
-# not numeric, float, interval, jsonb, arrays, citext, a collation that ignores case, and no key WITHOUT OVERLAPS.
+# not numeric, float, interval, jsonb, arrays, citext, a collation that ignores case, and no key WITHOUT OVERLAPS. Of character
+# only those with a length, as the others keep blanks at the end that make no difference.
 _KEYS = """
 SELECT format('%%I.%%I', n.nspname, c.relname), array_agg(a.attname::text ORDER BY k.number), i.indimmediate
   FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class x ON x.oid = i.indexrelid
@@ -56,10 +57,16 @@ SELECT format('%%I.%%I', n.nspname, c.relname), array_agg(a.attname::text ORDER 
      SELECT FROM generate_series(0, i.indnkeyatts - 1) part JOIN pg_opclass o ON o.oid = i.indclass[part]
       WHERE NOT EXISTS (SELECT FROM pg_amproc p WHERE p.amprocfamily = o.opcfamily AND p.amproclefttype = o.opcintype AND p.amprocrighttype = o.opcintype
                            AND p.amprocnum = 4 AND o.opcmethod = (SELECT oid FROM pg_am WHERE amname = 'btree'))
-         OR EXISTS (SELECT FROM pg_collation l WHERE l.oid = i.indcollation[part] AND NOT l.collisdeterministic))
+         OR EXISTS (SELECT FROM pg_collation l WHERE l.oid = i.indcollation[part] AND NOT l.collisdeterministic)
+         OR (o.opcintype = 'bpchar'::regtype
+             AND EXISTS (SELECT FROM pg_attribute b WHERE b.attrelid = i.indrelid AND b.attnum = i.indkey[part] AND b.atttypmod < 0)))
  GROUP BY 1, i.indexrelid, i.indisprimary, i.indimmediate, x.relname HAVING bool_and(a.attnotnull)
  ORDER BY 1, i.indisprimary DESC, count(*), x.relname
 """
+_CONDITIONS = """
+SELECT format('%I.%I', n.nspname, c.relname), k.condition FROM (""" + CONFIGURATION + """) k
+  JOIN pg_class c ON c.oid = k.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE k.condition <> ''
+"""  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +123,8 @@ class DatabaseRows:
 
     def __init__(self, conn: t.Any, encoding: str) -> None:
         self.conn, self.encoding = conn, encoding
+        #: Table of an extension -> which of its rows pg_dump takes along, in this database; asked for once.
+        self._conditions: dict[str, str] | None = None
 
     def shapes(self, labels: t.Collection[str]) -> dict[str, Shape]:
         """Table, quoted as the server does -> its shape, of those that are there."""
@@ -131,10 +140,17 @@ class DatabaseRows:
         return found
 
     def copy(self, shape: Shape, columns: t.Sequence[str], write: Write, encoding: str = "") -> int:
-        """Give each row of the table itself, without its children, as a line with these columns; the number of rows."""
+        """Give each row of the table itself, without its children, as a line with these columns; the number of rows.
+
+        Of a table of an extension only the rows that pg_dump takes along.
+        """
         sink = _Sink(write)
-        statement = sql.SQL("COPY (SELECT {} FROM ONLY {}) TO STDOUT WITH (ENCODING {})").format(
-            sql.SQL(", ").join([sql.Identifier(column) for column in columns]), sql.Identifier(shape.schema, shape.name), sql.Literal(encoding or self.encoding)
+        if self._conditions is None:
+            with reading("the catalogue"):
+                self._conditions = dict(rows(self.conn, _CONDITIONS))
+        source = rows_of(shape.schema, shape.name, self._conditions.get(shape.label, ""))
+        statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT WITH (ENCODING {})").format(
+            sql.SQL(", ").join([sql.Identifier(column) for column in columns]), source, sql.Literal(encoding or self.encoding)
         )
         with reading("table %s" % shape.label, table=shape.label), self.conn.cursor() as cursor:
             execute(self.conn, "SAVEPOINT pgops_rows")

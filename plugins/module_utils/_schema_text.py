@@ -16,23 +16,28 @@ import tempfile
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._archive import Decryption, restoring
+from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET
+from ansible_collections.pgops.migrations.plugins.module_utils._dump import TEXT_SETTINGS
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program
 from ansible_collections.pgops.migrations.plugins.module_utils._pgtools import Child, started
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
+#: What the text depends on, as for the dump that it is compared with.
+_SESSION = dict(TEXT_SETTINGS, **QUIET)
 #: Comments tell versions and times; the key of \restrict is new each time.
 _VARYING = (b"--", b"\\restrict ", b"\\unrestrict ")
 
 
-def of_database(program: Program, target: Target, application_name: str = "") -> str:
-    """SHA-256 of the schema of the present database.
+def of_database(program: Program, target: Target, lock_wait_timeout: float, application_name: str = "") -> str:
+    """SHA-256 of the schema of the present database, under the settings of a dump.
 
+    :param lock_wait_timeout: seconds; a table that is locked for longer is an error.
     :raises MigrationError: ``BACKUP_FAILED``.
     """
-    argv = [program.path, "--schema-only", "--no-password"]
-    with tempfile.TemporaryFile() as text, started(argv, target, application_name=application_name, stdout=text) as child:
+    argv = [program.path, "--schema-only", "--no-password", "--lock-wait-timeout=%d" % round(lock_wait_timeout * 1000)]
+    with tempfile.TemporaryFile() as text, started(argv, target, application_name=application_name, settings=_SESSION, stdout=text) as child:
         return _digest(child, text, "pg_dump")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import time
 import typing as t
 
 import pytest
@@ -15,7 +16,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts imp
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
+from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import find_program
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import load
+from ansible_collections.pgops.migrations.plugins.module_utils._schema_text import of_database
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import read_proof, write_proof
 from support.restorepoints import databases, execute, filled, refused, take_backup, tree
 
@@ -46,6 +49,8 @@ CHANGES = {
     "function": "CREATE OR REPLACE FUNCTION double(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i + i'",
     "grant": "GRANT SELECT ON users TO PUBLIC",
     "large object": 'SET ROLE "{user}"; SELECT lo_from_bytea(0, \'x\'); RESET ROLE',
+    "owner of a large object": "ALTER LARGE OBJECT 9001 OWNER TO CURRENT_USER",
+    "right on a large object": "GRANT UPDATE ON LARGE OBJECT 9002 TO CURRENT_USER",
     "unlogged table": "CREATE UNLOGGED TABLE u (a int); INSERT INTO u VALUES (1); ALTER TABLE u OWNER TO \"{user}\"",
     "setting of the database": 'ALTER DATABASE "{db}" SET work_mem = \'5MB\'',
     "comment of the database": 'COMMENT ON DATABASE "{db}" IS \'other\'',
@@ -61,6 +66,11 @@ def test_every_change_leads_to_a_new_one(cluster: t.Any, database: t.Any, admin:
     target = filled(database())
     cursor = admin(target.dbname).cursor()
     cursor.execute("CREATE TEXT SEARCH CONFIGURATION words (COPY = simple)")
+    cursor.execute(
+        "SELECT lo_from_bytea(9001, 'x'), lo_from_bytea(9002, 'y'); GRANT SELECT ON LARGE OBJECT 9001 TO PUBLIC; ALTER LARGE OBJECT 9001 OWNER TO \"%s\""
+        % target.user
+    )
+    cursor.execute('ALTER LARGE OBJECT 9002 OWNER TO "%s"; GRANT SELECT ON LARGE OBJECT 9002 TO CURRENT_USER' % target.user)
     sequence = take_backup(target, scratch, cluster.bin_dir, reuse=True)["sequence"]
     for name, statement in CHANGES.items():
         again = take_backup(target, scratch, cluster.bin_dir, reuse=True)
@@ -75,6 +85,33 @@ def test_every_change_leads_to_a_new_one(cluster: t.Any, database: t.Any, admin:
             assert take_backup(target, scratch, cluster.bin_dir, reuse=True)["reused"] is False
             sequence += 1
     cursor.execute('REVOKE pg_monitor FROM "%s"' % target.user)
+
+
+def test_the_settings_of_a_role_make_no_other_schema(cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path) -> None:
+    target = filled(database())
+    for setting in ("quote_all_identifiers = on", "IntervalStyle = 'iso_8601'", "DateStyle = 'German'"):
+        admin().cursor().execute('ALTER ROLE "%s" SET %s' % (target.user, setting))
+    execute(target, "CREATE VIEW spans AS SELECT interval '1 day 2 hours' AS span, date '2026-07-01' AS day")
+    point = take_backup(target, scratch, cluster.bin_dir)
+    # So that the position of the WAL proves nothing.
+    admin().cursor().execute("SELECT pg_logical_emit_message(true, 'test', 'x')")
+    assert take_backup(target, scratch, cluster.bin_dir, reuse=True)["id"] == point["id"]
+
+
+def test_a_lock_does_not_hold_up_the_look_at_the_schema(cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path) -> None:
+    target = database()
+    execute(target, "CREATE TABLE whole (a int) PARTITION BY LIST (a)", "CREATE TABLE part PARTITION OF whole DEFAULT")
+    program = find_program("pg_dump", cluster.server.version[0] * 10000, str(cluster.bin_dir))
+    free = of_database(program, target, 10.0)
+    holder = admin(target.dbname)
+    holder.autocommit = False
+    holder.cursor().execute("LOCK TABLE ONLY whole IN ACCESS EXCLUSIVE MODE")
+    began = time.monotonic()
+    with refused("BACKUP_FAILED"):
+        of_database(program, target, 0.5)
+    assert time.monotonic() - began < 10
+    holder.rollback()
+    assert of_database(program, target, 0.5) == free
 
 
 def test_what_is_not_whole_or_not_as_asked_for_is_not_taken(cluster: t.Any, database: t.Any, scratch: pathlib.Path) -> None:

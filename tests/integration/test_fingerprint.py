@@ -16,7 +16,7 @@ import typing as t
 
 import psycopg2
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _comparison, _fingerprint
+from ansible_collections.pgops.migrations.plugins.module_utils import _comparison, _explain, _fingerprint
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, row
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -179,7 +179,7 @@ def test_an_added_column_is_no_change_of_content(empty: t.Any) -> None:
     execute(empty, sql)
     after = take(empty, columns_from=before)
     assert after["tables"]["public.users"] == before["tables"]["public.users"]
-    found = _comparison.explain(_comparison.compare(before, after), {"1_phone": sql})
+    found = _explain.explain(_comparison.compare(before, after), {"1_phone": sql})
     assert [(each["kind"], each["object"], each["explained_by"]) for each in found] == [("object_added", "column public.users.phone", ["1_phone"])]
     assert [each["kind"] for each in _comparison.compare(before, take(empty))] == ["content_not_compared", "object_added"]
     execute(empty, "ALTER TABLE users DROP name")
@@ -195,9 +195,9 @@ def test_rows_that_a_migration_took_along_without_naming_their_table(empty: t.An
     before = take(empty)
     sql = "-- orders are not touched\nDELETE FROM users WHERE id = 2"
     execute(empty, sql)
-    found = _comparison.explain(_comparison.compare(before, take(empty)), {"1_clean": sql})
+    found = _explain.explain(_comparison.compare(before, take(empty)), {"1_clean": sql})
     assert [(each["object"], each["severity"]) for each in found] == [("public.orders", "finding"), ("public.users", "explained")]
-    assert _comparison.findings(found)[0]["text"] == (
+    assert _explain.findings(found)[0]["text"] == (
         "public.orders has 2 rows fewer than before (3, now 1). A foreign key or a trigger may have taken them along: 1_clean names public.users."
     )
 
@@ -325,6 +325,35 @@ def test_large_objects(empty: t.Any) -> None:
     assert [each["kind"] for each in _comparison.compare(before, take(empty))] == ["large_objects_changed"]
     execute(empty, "SELECT lo_unlink(9001)")
     assert [each["kind"] for each in _comparison.compare(before, take(empty, "counts"))] == ["large_objects_fewer"]
+
+
+def test_who_may_use_a_large_object(admin: t.Any, database: Make) -> None:
+    target = database()
+    conn = admin(target.dbname)
+    execute(conn, "SELECT lo_from_bytea(9001, 'one'), lo_from_bytea(9002, 'two')")
+    steps = [
+        'ALTER LARGE OBJECT 9001 OWNER TO "%s"' % target.user,
+        "GRANT SELECT ON LARGE OBJECT 9002 TO PUBLIC",
+        'GRANT UPDATE ON LARGE OBJECT 9002 TO "%s" WITH GRANT OPTION' % target.user,
+        'REVOKE GRANT OPTION FOR UPDATE ON LARGE OBJECT 9002 FROM "%s"' % target.user,
+        "REVOKE ALL ON LARGE OBJECT 9002 FROM CURRENT_USER",
+    ]
+    for step in steps:
+        before = take(conn)
+        execute(conn, step)
+        after = take(conn)
+        assert [each["kind"] for each in _comparison.compare(before, after)] == ["large_objects_changed"], step
+        assert before["large_objects"]["hash"] == after["large_objects"]["hash"] and before["digest"] != after["digest"]
+    # The rights of two exchanged.
+    execute(conn, "SELECT lo_from_bytea(9004, 'same'), lo_from_bytea(9005, 'same'); GRANT SELECT ON LARGE OBJECT 9004 TO PUBLIC")
+    before = take(conn)
+    execute(conn, "REVOKE SELECT ON LARGE OBJECT 9004 FROM PUBLIC; GRANT SELECT ON LARGE OBJECT 9005 TO PUBLIC")
+    assert [each["kind"] for each in _comparison.compare(before, take(conn))] == ["large_objects_changed"]
+    # Written out what was the default: nobody may do anything else than before.
+    execute(conn, "SELECT lo_unlink(9002), lo_from_bytea(9003, 'three')")
+    before = take(conn)
+    execute(conn, "GRANT SELECT ON LARGE OBJECT 9003 TO PUBLIC; REVOKE SELECT ON LARGE OBJECT 9003 FROM PUBLIC")
+    assert take(conn)["digest"] == before["digest"]
 
 
 def test_what_is_not_looked_at(admin: t.Any, database: Make) -> None:

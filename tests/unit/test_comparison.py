@@ -19,11 +19,14 @@ def fingerprint(
     tables: dict[str, t.Any] | None = None, objects: dict[str, str] | None = None, sequences: dict[str, t.Any] | None = None, **more: t.Any
 ) -> dict[str, t.Any]:
     found: dict[str, t.Any] = {
-        "format": 1,
+        "format": 2,
         "level": "full",
         "database": "app",
         "server_version_num": 170000,
-        "schema": {"digest": "", "objects": {**{"table %s" % name: "table" for name in tables or {}}, **(objects or {})}},
+        "schema": {
+            "digest": "",
+            "objects": {**{"table %s" % name: "table" for name, entry in (tables or {}).items() if "extension" not in entry}, **(objects or {})},
+        },
         "tables": tables or {},
         "skipped": [],
         "sequences": sequences or {},
@@ -132,6 +135,34 @@ def test_large_objects() -> None:
     assert kinds(fingerprint(), fingerprint(large_objects={"count": 1, "hash": B})) == [("large_objects_more", "large objects")]
     assert kinds(fingerprint(), fingerprint(large_objects={"count": 0, "hash": B})) == [("large_objects_changed", "large objects")]
     assert kinds(fingerprint(), fingerprint(large_objects={"count": 0, "hash": None})) == []
+
+
+def test_who_may_use_large_objects_is_compared_where_both_know_it() -> None:
+    one, other = ({"count": 2, "hash": A, "rights": rights} for rights in (A, B))
+    assert kinds(fingerprint(large_objects=one), fingerprint(large_objects=other)) == [("large_objects_changed", "large objects")]
+    assert kinds(fingerprint(format=1, large_objects={"count": 2, "hash": A}), fingerprint(large_objects=other)) == []
+
+
+def test_rows_of_an_extension_come_and_go_with_it() -> None:
+    own = {"public.spots": table(3, extension="geo"), "public.none": table(0, extension="geo")}
+    with_it, without = fingerprint(own, {"extension geo": "1"}), fingerprint()
+    found = compare(with_it, without)
+    assert [(each["kind"], each["object"], each["before"], each["after"]) for each in found[:1]] == [("table_gone", "public.spots", 3, None)]
+    assert found[0]["text"] == "The table public.spots of the extension geo is gone, and with it 3 rows."
+    assert [each["object"] for each in found] == ["public.spots", "extension geo"], "the extension tells of tables without rows"
+    assert findings(explain(found, {"m": "DROP EXTENSION geo"})) == []
+    assert findings(explain(compare(without, with_it), {"m": "CREATE EXTENSION geo"})) == []
+    assert len(findings(explain(found, {"m": "DROP EXTENSION other"}))) == 2
+    changed = fingerprint(dict(own, **{"public.spots": table(2, B, extension="geo")}), {"extension geo": "1"})
+    assert kinds(with_it, changed) == [("rows_fewer", "public.spots")]
+
+
+def test_what_an_older_fingerprint_did_not_look_at_is_no_difference() -> None:
+    own = {"public.spots": table(3, extension="geo")}
+    assert compare(fingerprint(format=1), fingerprint(own)) == compare(fingerprint(own), fingerprint(format=1)) == []
+    assert kinds(fingerprint(), fingerprint(own)) == [("table_added", "public.spots")]
+    # Nor what the role of one side could not read.
+    assert compare(fingerprint(skipped=["public.spots"]), fingerprint(own)) == []
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import typing as t
+
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _catalog
+from ansible_collections.pgops.migrations.plugins.module_utils import _catalog, _fingerprint
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import Column, Table, count_statement, hash_statement, hash_text, hashed_form
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +64,27 @@ def test_columns_are_listed_by_name_and_only_the_table_itself_is_read() -> None:
     assert statement.endswith('FROM ONLY "public"."t"')
     assert "ROW" not in text_of(hash_statement(table, []))
     assert "hash" not in text_of(count_statement(table))
+
+
+def test_of_a_table_of_an_extension_only_the_rows_that_are_dumped_are_read() -> None:
+    table = Table(7, "geo", "t", "geo.t", extension="geo", condition="WHERE name LIKE '{}%s'")
+    for statement in (text_of(hash_statement(table, [column("a", "int4")])), text_of(count_statement(table))):
+        assert statement.endswith('FROM (SELECT * FROM ONLY "geo"."t" WHERE name LIKE \'{}%s\') AS dumped')
+
+
+def test_the_digest_of_an_older_format_is_known() -> None:
+    found = {
+        "format": 2, "level": "full", "schema": {"digest": "d", "objects": {"table public.t": ""}}, "skipped": [],
+        "tables": {"public.t": {"rows": 1}}, "sequences": {}, "large_objects": {"count": 1, "hash": "a"},
+    }  # fmt: skip
+    old = _fingerprint.digest(dict(found, format=1))
+    own = {
+        "tables": dict(t.cast("dict[str, t.Any]", found["tables"]), **{"geo.t": {"rows": 2, "extension": "geo"}}),
+        "sequences": {"geo.s": {"extension": "geo"}},
+    }
+    new = dict(found, **own, skipped=["geo.hidden"], large_objects={"count": 1, "hash": "a", "rights": "b"})
+    assert _fingerprint.digests(new) == {_fingerprint.digest(new), old}
+    assert old not in _fingerprint.digests(dict(new, large_objects={"count": 1, "hash": "b", "rights": "b"}))
 
 
 @given(st.integers(min_value=-(1 << 100), max_value=1 << 100))
