@@ -34,7 +34,8 @@ _EXISTS: dict[str, frozenset[str]] = {
     "42723": frozenset(["function", "procedure", "aggregate"]),
 }  # fmt: skip
 ALREADY_THERE = frozenset(_EXISTS)
-_QUOTES = ('"%s"', "«%s»", "„%s“", "»%s«", "“%s”", "`%s`")  # noqa: RUF001 - as servers of other languages quote
+#: As servers of other languages quote.
+_QUOTES = ('"%s"', "\u00ab%s\u00bb", "\u201e%s\u201c", "\u00bb%s\u00ab", "\u201c%s\u201d", "`%s`")
 _MOVES = frozenset(["rename", "schema"])
 
 

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils._comparison import compare, explain, findings
+from ansible_collections.pgops.migrations.plugins.module_utils._comparison import compare
+from ansible_collections.pgops.migrations.plugins.module_utils._explain import explain, findings
 from ansible_collections.pgops.migrations.plugins.module_utils._reach import writers
 from unit.test_comparison import B, fingerprint, table
 
