@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import time
 import typing as t
@@ -21,12 +22,15 @@ from ansible_collections.pgops.migrations.plugins.module_utils._evidence import 
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
-from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, assess, hold_warnings, plan, with_seconds
+from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, applied_between, assess, hold_warnings, plan, with_seconds
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import statements_alone
 from ansible_collections.pgops.migrations.plugins.module_utils._stage import check_stageable
+from ansible_collections.pgops.migrations.plugins.module_utils._substate import CLEAN
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey, project_of, survey
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
+from ansible_collections.pgops.migrations.plugins.module_utils._watchdog_retry import Blocked, blocked_too_long, mark_rolled_back
+from ansible_collections.pgops.migrations.plugins.module_utils._watchdog_run import Watch
 
 #: How long a server may take to come back from a crash before its state counts as unknown.
 RECOVERY_SECONDS = 30
@@ -68,8 +72,9 @@ def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> 
         _engine_prisma.check_literal_url(project, target)
         _engine_prisma.command(project, params.get("deploy_command"), params.get("schema_file"))
         check_stageable(project, set(found.report.pending) - set(names or found.report.pending), params.get("deploy_command"))
-    if params["timeout"] < 0:
-        raise MigrationError("timeout is %d" % params["timeout"], code="OPTION_INVALID")
+    for name, least in (("timeout", 0), ("block_retries", 0), ("max_block", 0.1), ("monitor_interval", 0.05)):
+        if params[name] < least:
+            raise MigrationError("%s is %g" % (name, params[name]), code="OPTION_INVALID")
     if params["engine"] == "direct":
         refuse_nul([folder.by_name()[name] for name in names or ()])
     with contextlib.closing(maintenance_connection(target, params["maintenance_db"], params["run_id"])):
@@ -109,29 +114,91 @@ def _demand_writable(target: Target) -> None:
 
 
 def _run(target: Target, project: Project, folder: Folder, before: Survey, names: list[str], params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    settings = {name: str(params[name]) for name in SETTINGS if params.get(name)}
     # Told apart from every other session by this name, also from an earlier run's.
     # The server keeps ASCII and 63 bytes of it.
     application_name = ("pgops-deploy %s" % re.sub(r"[^\w.:+-]", "-", params["run_id"] or uuid.uuid4().hex[:12], flags=re.A))[:63]
     with connection(target) as conn:
         start_xid = next_xid(conn)
-    started = time.monotonic()
-    failure, output = _engine(target, project, [folder.by_name()[name] for name in names], before, params, settings, application_name)
-    seconds = round(time.monotonic() - started, 3)
-    after = _survey_patiently(target, project, folder, start_xid)
-    state = dict(after.brief(), engine=params["engine"], output=output, seconds=seconds, status_before=before.report.status)
+    watch = Watch(target, application_name, params)
     try:
+        started = time.monotonic()
+        done = _attempts(target, project, folder, before, names, params, watch, application_name, start_xid)
+        seconds = round(time.monotonic() - started, 3)
+        monitor = watch.end(before, done.after, names)
+    except MigrationError as error:
+        error.facts.setdefault("monitor", watch.end(before, None, names))
+        raise
+    finally:
+        watch.stop()
+    after, failure = done.after, done.failure
+    state = dict(after.brief(), engine=params["engine"], output=done.output, seconds=seconds, status_before=before.report.status, monitor=monitor)
+    # The ledger tells what Prisma did; what another command did besides, only the count of transactions can rule out.
+    custom = params["engine"] == "prisma" and params.get("deploy_command")
+    try:
+        if done.blocked is not None:
+            evidence = {done.blocked.name: {"state": CLEAN, "reason": done.blocked.proof}}
+            applied = applied_between(before.report, after.report)
+            state.update(applied=with_seconds(applied, after.report), planned=names, changed=True, touched=bool(applied), evidence=evidence)
+            raise blocked_too_long(done.blocked, done.attempts, watch.blockers(), state)
         applied = assess(before.report, after.report, names, failure, state)
     except MigrationError as error:
-        # The ledger tells what Prisma did; what another command did besides, only the count of transactions can rule out.
-        custom = params["engine"] == "prisma" and params.get("deploy_command")
-        error.facts["touched"] = bool(error.facts.get("changed", True)) or bool(custom and _committed_since(target, start_xid))
+        error.msg += watch.said()
+        touched = bool(error.facts.get("touched", error.facts.get("changed", True)))
+        error.facts["touched"] = touched or bool(custom and _committed_since(target, start_xid))
         raise
     result = _result(before, after, applied, params, seconds)
-    result["output"] = output
+    result.update(output=done.output, monitor=monitor)
+    result["warnings"] += watch.warnings()
     if failure is not None:
         result["warnings"].append("the deploy command complained although the ledger holds all that was planned: %s" % failure.message)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """How the attempts ended. ``blocked``: the last one was ended because of locks, left nothing, and is marked as rolled back."""
+
+    failure: Failure | None
+    output: str
+    after: Survey
+    attempts: int
+    blocked: Blocked | None = None
+
+
+def _attempts(  # noqa: PLR0917
+    target: Target,
+    project: Project,
+    folder: Folder,
+    before: Survey,
+    names: t.Sequence[str],
+    params: t.Mapping[str, t.Any],
+    watch: Watch,
+    application_name: str,
+    start_xid: int,
+) -> _Done:
+    """Run the engine; once more for each time that it was ended because of locks, left nothing, and may come through later."""
+    settings = {name: str(params[name]) for name in SETTINGS if params.get(name)}
+    attempts, found = 0, before
+    while True:
+        attempts += 1
+        watch.begin()
+        files = [folder.by_name()[name] for name in names if name in found.report.pending]
+        failure, output = _engine(target, project, files, found, params, settings, application_name)
+        if watch.gives_way(failure):
+            failure, output = _engine(target, project, files, found, params, settings, application_name)
+        with watch.ended():
+            found = _survey_patiently(target, project, folder, start_xid)
+        blocked = watch.blocked(found, names, failure)
+        if blocked is None:
+            return _Done(failure, output, found, attempts)
+        try:
+            mark_rolled_back(target, found, blocked, params["run_id"], params["lock_wait"])
+        except MigrationError as error:
+            return _Done(dataclasses.replace(failure or Failure(), message="%s; %s" % (blocked.message, error.msg)), output, found, attempts)
+        found = survey(target, project, folder, start_xid)
+        if not blocked.waited or attempts > params["block_retries"]:
+            return _Done(failure, output, found, attempts, blocked)
+        watch.retry(blocked, attempts)
 
 
 def _engine(
@@ -188,6 +255,7 @@ def _result(before: Survey, after: Survey, names: t.Sequence[str], params: t.Map
         ledger_head_before=before.report.ledger_head,
         seconds=seconds,
         output="",
+        monitor=None,
         warnings=list(after.project.warnings) + list(after.report.warnings) + _direct_warnings(names, files, params) + hold_warnings(names, held),
         diff=[{"before_header": name, "after_header": "%s/migration.sql" % name, "before": "", "after": files[name].sql or ""} for name in names],
     )

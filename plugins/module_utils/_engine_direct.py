@@ -40,6 +40,9 @@ CREATE TABLE {} (
 )
 """
 POLL_SECONDS = 0.2
+#: For a write whose commit need not reach the disk by itself, since the commit right after it takes it there: that of the
+#: script after the row's insert, that of the row's finish after its steps. Both or none of them survive a crash, in this order.
+_SOON = "SET LOCAL synchronous_commit = off; "
 
 
 def deploy(target: Target, files: t.Sequence[MigrationFile], settings: t.Mapping[str, str], application_name: str, lock_wait: float) -> Failure | None:
@@ -56,8 +59,8 @@ def deploy(target: Target, files: t.Sequence[MigrationFile], settings: t.Mapping
             _prepare(conn, target)
         for file in files:
             # A script of before, such as a dump's, may have set them to others.
-            for name, value in settings.items():
-                execute(conn, sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+            if settings:
+                execute(conn, sql.SQL("; ").join(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in settings.items()))
             failure = _apply(conn, target, file)
             if failure is not None:
                 return failure
@@ -92,9 +95,9 @@ def _apply(conn: t.Any, target: Target, file: MigrationFile) -> Failure | None:
     row_id = str(uuid.uuid4())
     script = file.sql or ""
     # Prisma writes the client's clock, too, except for what the column's default gives.
-    insert = sql.SQL("INSERT INTO {} (id, checksum, migration_name, started_at) VALUES (%s, %s, %s, %s)").format(ledger)
+    insert = sql.SQL(_SOON + "INSERT INTO {} (id, checksum, migration_name, started_at) VALUES (%s, %s, %s, %s)").format(ledger)
     try:
-        execute(conn, insert, (row_id, file.checksum, file.name, _now()))
+        _surely(conn, insert, (row_id, file.checksum, file.name, _now()))
         _run_script(conn, script)
     except psycopg2.Error as error:
         return _record_failure(conn, target, file.name, row_id, error)
@@ -106,9 +109,17 @@ def _apply(conn: t.Any, target: Target, file: MigrationFile) -> Failure | None:
         return Failure(file.name, "25001", message)
     with sql_errors("record the end of %s" % file.name, target):
         # Two commits, as Prisma's: a death between them shows as "applied, not recorded".
-        execute(conn, sql.SQL("UPDATE {} SET applied_steps_count = applied_steps_count + 1 WHERE id = %s").format(ledger), (row_id,))
-        execute(conn, sql.SQL("UPDATE {} SET finished_at = %s WHERE id = %s").format(ledger), (_now(), row_id))
+        _surely(conn, sql.SQL(_SOON + "UPDATE {} SET applied_steps_count = applied_steps_count + 1 WHERE id = %s").format(ledger), (row_id,))
+        _surely(conn, sql.SQL("UPDATE {} SET finished_at = %s WHERE id = %s").format(ledger), (_now(), row_id))
     return None
+
+
+def _surely(conn: t.Any, statement: t.Any, values: t.Sequence[t.Any]) -> None:
+    """Write into the ledger; a cancel that was meant for the script and came late is not heard."""
+    try:
+        execute(conn, statement, values)
+    except psycopg2.errors.QueryCanceled:
+        execute(conn, statement, values)
 
 
 def _now() -> datetime.datetime:
@@ -139,7 +150,7 @@ def _record_failure(conn: t.Any, target: Target, name: str, row_id: str, error: 
     # What the script has set must not keep the error from being written: another role, read only, a short timeout.
     for statement in ("RESET SESSION AUTHORIZATION", "RESET ROLE", "SET default_transaction_read_only = off", "RESET statement_timeout"):
         execute(conn, statement)
-    execute(conn, sql.SQL("UPDATE {} SET logs = %s WHERE id = %s").format(ledger_table(target)), (logs, row_id))
+    _surely(conn, sql.SQL("UPDATE {} SET logs = %s WHERE id = %s").format(ledger_table(target)), (logs, row_id))
     return failure
 
 

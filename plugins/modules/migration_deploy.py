@@ -79,6 +79,38 @@ options:
     description: Seconds after which the deploy command and its sessions are ended. V(0) means never.
     type: int
     default: 3600
+  monitor:
+    description:
+      - Whether the server is watched over a second connection while migrations are applied. It costs less than 2 % of the time.
+      - Without it nothing is known of what the migrations blocked, and O(on_blocked) has no effect.
+    type: bool
+    default: true
+  monitor_interval:
+    description: Seconds between two looks at the beginning. They become rarer in a long deploy, up to eight times that.
+    type: float
+    default: 0.25
+  on_blocked:
+    description:
+      - What is done when the migration keeps other client sessions waiting for longer than O(max_block). A statement that waits for a
+        strong lock does so, too, since everybody who comes after it waits behind it.
+      - V(cancel_migration) cancels the migration's statement. Where it waited for a lock and is proved to have left nothing, it is recorded
+        as rolled back and tried again. Where it had its lock and was at work, it is not tried again (C(BLOCKED_TOO_LONG)).
+      - V(cancel_blocker) cancels the statement of the session that the migration waits for, and the migration where that does not help.
+        It never touches another migration, a session of the server's own such as autovacuum, or one that is idle in a transaction.
+      - V(wait) cancels nothing; for a maintenance window.
+    type: str
+    choices: [wait, cancel_migration, cancel_blocker]
+    default: cancel_migration
+  max_block:
+    description: Seconds that another session may wait for the migration.
+    type: float
+    default: 5
+  block_retries:
+    description:
+      - How often a migration that was ended because of locks, by O(on_blocked) or by its own O(lock_timeout), is tried again, with growing pauses.
+      - Only where it is proved that nothing is left of the attempt.
+    type: int
+    default: 5
   maintenance_db:
     description: Database on the same server where the lock is taken.
     type: str
@@ -187,6 +219,82 @@ output:
   description: The end of the command's output, without secrets. Empty for the engine V(direct).
   returned: success
   type: str
+monitor:
+  description: What was seen on the server meanwhile. Times in seconds since the deploy began, sizes in bytes; null where the server or the rights give nothing.
+  returned: when something was deployed and O(monitor) is true
+  type: dict
+  contains:
+    interval:
+      description: Seconds between two samples, on average.
+      type: float
+    started_at:
+      description: When it began, in UTC.
+      type: str
+    seconds:
+      description: How long it was watched.
+      type: float
+    taken:
+      description: Number of samples.
+      type: int
+    samples:
+      description:
+        - At most 600; neighbours are merged by their maximum. The size is looked at seldom and is null in between.
+        - Sessions are those of this database without the migration's own. C(waiting) for any lock, C(blocked) for the migration, directly or not.
+      type: list
+      elements: dict
+    locks:
+      description: Tables that the migration locked or waited for, by mode, longest first. Times as they were seen, so rather too short than too long.
+      type: list
+      elements: dict
+    blocks:
+      description: Who waited for the migration (C(by) is V(migration)), and for whom it waited; longest first.
+      type: list
+      elements: dict
+    blocked_sessions:
+      description: How many other sessions waited for the migration.
+      type: int
+    longest_block:
+      description: The longest time that another session waited for the migration.
+      type: float
+    longest_wait:
+      description: The longest time that the migration waited for others.
+      type: float
+    progress:
+      description: What PostgreSQL said of the progress of index builds, copies and rewrites; the last seen of each.
+      type: list
+      elements: dict
+    index_builds:
+      description: New indexes of tables that were there before. C(seconds) is null where the build was not seen.
+      type: list
+      elements: dict
+    rewrites:
+      description: Tables that were there before and have a new file.
+      type: list
+      elements: str
+    size_before:
+      description: Size of the database before it.
+      type: int
+    size_after:
+      description: Size of the database after it.
+      type: int
+    wal:
+      description: Write-ahead log that the server wrote meanwhile, for all of its databases.
+      type: int
+    temp:
+      description: Temporary files that were written in the database meanwhile.
+      type: int
+    migrations:
+      description: When each migration ran, every attempt.
+      type: list
+      elements: dict
+    cancelled:
+      description: What was cancelled because of locks, why, and the number of the retry that followed.
+      type: list
+      elements: dict
+attempts:
+  description: How often the deploy was tried.
+  returned: when it was given up because of locks
+  type: int
 failed_migration:
   description: The migration that failed.
   returned: when a migration failed
@@ -245,6 +353,11 @@ def main() -> None:
             client_connection_check_interval=dict(type="str", default="1s"),
             lock_wait=dict(type="int", default=30),
             timeout=dict(type="int", default=3600),
+            monitor=dict(type="bool", default=True),
+            monitor_interval=dict(type="float", default=0.25),
+            on_blocked=dict(type="str", choices=["wait", "cancel_migration", "cancel_blocker"], default="cancel_migration"),
+            max_block=dict(type="float", default=5),
+            block_retries=dict(type="int", default=5),
             maintenance_db=dict(type="str", default="postgres"),
             run_id=dict(type="str", default=""),
             **PROJECT_SPEC,
