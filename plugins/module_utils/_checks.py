@@ -14,7 +14,18 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _checks_catalog, _checks_smoke
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, SKIPPED, WARN, Check, known
-from ansible_collections.pgops.migrations.plugins.module_utils._checks_budget import DEPLOY_TIME, deploy_time
+from ansible_collections.pgops.migrations.plugins.module_utils._checks_budget import (
+    BLOCKING_TIME,
+    DEPLOY_TIME,
+    GROWTH,
+    INDEX_BUILD_TIME,
+    TABLE_REWRITES,
+    blocking_time,
+    deploy_time,
+    growth,
+    index_build_time,
+    table_rewrites,
+)
 from ansible_collections.pgops.migrations.plugins.module_utils._checks_history import DRIFT, LEDGER, drift, ledger
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, connection, psycopg2, scrub
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
@@ -24,8 +35,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 #: In the order of a report; names are part of the public interface.
 NAMES = (
     LEDGER, DRIFT, _checks_catalog.INVALID_INDEXES, _checks_catalog.FOREIGN_KEYS, _checks_catalog.SEQUENCES, _checks_catalog.TRIGGERS,
-    _checks_catalog.SHADOWS, DEPLOY_TIME, _checks_smoke.APPLICATION, _checks_smoke.SMOKE_SQL, _checks_smoke.CUSTOM, _checks_smoke.COMMANDS,
-    _checks_smoke.HTTP,
+    _checks_catalog.SHADOWS, DEPLOY_TIME, BLOCKING_TIME, TABLE_REWRITES, INDEX_BUILD_TIME, GROWTH, _checks_smoke.APPLICATION, _checks_smoke.SMOKE_SQL,
+    _checks_smoke.CUSTOM, _checks_smoke.COMMANDS, _checks_smoke.HTTP,
 )  # fmt: skip
 #: What is more than reading: left out in check mode.
 _ACTS = frozenset([DRIFT, _checks_smoke.SMOKE_SQL, _checks_smoke.COMMANDS, _checks_smoke.HTTP])
@@ -48,6 +59,8 @@ class CheckOptions:
     known_invalid_indexes: t.Collection[str] = ()
     deploy: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     max_deploy_seconds: float = 300.0
+    max_blocking_seconds: float = 5.0
+    max_index_seconds: float = 0.0
     timeout: float = 60.0
     smoke_sql: t.Sequence[str] = ()
     smoke_sql_dir: str = ""
@@ -77,6 +90,10 @@ def run_checks(target: Target, options: CheckOptions, check_mode: bool = False) 
         _checks_catalog.TRIGGERS: lambda: _asked(target, options, _checks_catalog.disabled_triggers, _disabled_before(options.before)),
         _checks_catalog.SHADOWS: lambda: _asked(target, options, _checks_catalog.shadow_databases),
         DEPLOY_TIME: lambda: deploy_time(options.deploy, options.max_deploy_seconds),
+        BLOCKING_TIME: lambda: blocking_time(options.deploy, options.max_blocking_seconds),
+        TABLE_REWRITES: lambda: table_rewrites(options.deploy),
+        INDEX_BUILD_TIME: lambda: index_build_time(options.deploy, options.max_index_seconds),
+        GROWTH: lambda: growth(options.deploy),
         _checks_smoke.APPLICATION: lambda: _application(target, options),
         _checks_smoke.SMOKE_SQL: lambda: _checks_smoke.smoke_sql(target, smoke, options.timeout),
         _checks_smoke.CUSTOM: lambda: _checks_smoke.custom(target, own, options.timeout),

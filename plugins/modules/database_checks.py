@@ -31,6 +31,10 @@ options:
       - V(disabled_triggers), every trigger fires, those of foreign keys among them.
       - V(shadow_databases), no shadow database of Prisma was left on the server; warns.
       - V(deploy_time), the deploy took no longer than O(max_deploy_seconds).
+      - V(blocking_time), no session waited for the migrations longer than O(max_blocking_seconds).
+      - V(table_rewrites), no table got a new file; warns.
+      - V(index_build_time), no index took longer to build than O(max_index_seconds); warns.
+      - V(growth), size and WAL; evidence only.
       - V(application_role), O(application_url) logs in, and may read every table and view of its schema.
       - V(smoke_sql), V(custom), V(smoke_commands), V(http), your own; see the options.
     type: list
@@ -44,6 +48,10 @@ options:
       - disabled_triggers
       - shadow_databases
       - deploy_time
+      - blocking_time
+      - table_rewrites
+      - index_build_time
+      - growth
       - application_role
       - smoke_sql
       - custom
@@ -58,6 +66,10 @@ options:
       - disabled_triggers
       - shadow_databases
       - deploy_time
+      - blocking_time
+      - table_rewrites
+      - index_build_time
+      - growth
       - application_role
       - smoke_sql
       - custom
@@ -93,6 +105,14 @@ options:
     description: Budget for all migrations together, in seconds; V(0) for none.
     type: float
     default: 300
+  max_blocking_seconds:
+    description: Longest time that another session may have waited for the migrations, in seconds; V(0) for none.
+    type: float
+    default: 5
+  max_index_seconds:
+    description: Longest time that the build of an index may take, in seconds; V(0) for none.
+    type: float
+    default: 0
   timeout:
     description: Seconds for one statement of a check; one that needs longer is skipped, and says so.
     type: float
@@ -279,8 +299,8 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     """Run the checks, and sum them up."""
     params = module.params
     same = (
-        "earlier", "known_invalid_indexes", "deploy", "max_deploy_seconds", "timeout", "smoke_sql", "custom_sql", "smoke_commands", "http_probes",
-        "maintenance_db", "lock_wait", "run_id",
+        "earlier", "known_invalid_indexes", "deploy", "max_deploy_seconds", "max_blocking_seconds", "max_index_seconds", "timeout", "smoke_sql",
+        "custom_sql", "smoke_commands", "http_probes", "maintenance_db", "lock_wait", "run_id",
     )  # fmt: skip
     options = CheckOptions(
         wanted=params["checks"],
@@ -305,6 +325,8 @@ def main() -> None:
             known_invalid_indexes=dict(type="list", elements="str", default=[]),
             deploy=dict(type="dict", default={}),
             max_deploy_seconds=dict(type="float", default=300),
+            max_blocking_seconds=dict(type="float", default=5),
+            max_index_seconds=dict(type="float", default=0),
             timeout=dict(type="float", default=60),
             smoke_sql=dict(type="list", elements="path", default=[]),
             smoke_sql_dir=dict(type="path"),

@@ -61,7 +61,7 @@ def test_a_clean_deploy_passes_every_check_that_can_be_made(site: Site) -> None:
     assert {check["verdict"] for check in found["checks"]} == {"pass", "skipped"} and found["failing"] == []
     skipped = {check["name"]: check["text"] for check in found["checks"] if check["verdict"] == "skipped"}
     assert set(skipped) == {"application_role", "smoke_sql", "custom", "smoke_commands", "http"} and all(skipped.values())
-    assert (found["verdict"], found["text"]) == ("pass", "8 of 8 checks passed.")
+    assert (found["verdict"], found["text"]) == ("pass", "12 of 12 checks passed.")
 
 
 def test_the_line_names_what_failed_and_tolerated_checks_only_warn(site: Site) -> None:
