@@ -25,7 +25,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._connection impor
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._drill_tried import making_room, restated
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
+from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import digests, take
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest, derived_name, digest
@@ -259,7 +259,7 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
         finally:
             with contextlib.suppress(MigrationError, psycopg2.Error):
                 drop(lock, target, name)
-    if found["digest"] != point["fingerprint_digest"]:
+    if point["fingerprint_digest"] not in digests(found):
         raise MigrationError("the snapshot %s is not what it was when it was taken" % point["id"], code="FINGERPRINT_MISMATCH")
     seconds["total"] = round(sum(seconds.values()), 3)
     # The copy is for the comparison only; the way back to a snapshot is the swap.

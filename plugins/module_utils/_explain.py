@@ -18,6 +18,12 @@ BY_LEDGER = "the ledger itself"
 EXPLAINED, EXPECTED, FINDING, NOTE = "explained", "expected", "finding", "note"
 #: A difference that was declared and did not come.
 MISSED = "expectation_missed"
+_CONTENT = frozenset(["rows_more", "rows_fewer", "content_changed"])
+_TAKES = frozenset(["rows_fewer", "table_gone"])
+_GIVES = frozenset(["rows_more", "table_added"])
+_ROUTINES = frozenset(["function", "procedure"])
+#: Words of DROP and ALTER that are no names.
+_WORDS = frozenset("alter cascade column constraint drop exists function if index policy schema sequence trigger type view materialized".split())
 _OF_OBJECTS = ("owner ", "grants ", "comment ")
 _TABLE_KINDS = frozenset(["rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "table_added"])
 
@@ -26,7 +32,8 @@ def explain(
     differences: t.Sequence[Difference],
     migrations: t.Mapping[str, str],
     expected: t.Sequence[t.Any] = (),
-    columns: t.Mapping[str, str] | None = None,
+    objects: t.Mapping[str, str] | None = None,
+    schema: str = "",
 ) -> list[Difference]:
     """The differences with what explains them, and one more for every expectation that did not come true.
 
@@ -36,14 +43,15 @@ def explain(
 
     :param migrations: name -> text of migration.sql, of those that were applied between.
     :param expected: texts (the object) or dicts with C(object), and perhaps C(kind) and C(rows): the exact number of rows more (or, below 0, fewer).
-    :param columns: objects of the schema, ``column public.users.role`` -> its definition, for values of enums that got another name.
+    :param objects: of the schema, ``column public.users.role`` -> its definition: of which type a column is, what a view or a routine names.
+    :param schema: where the migrations' names without a schema are looked for; empty means anywhere.
     :raises MigrationError: ``OPTION_INVALID`` for an expectation that cannot be read.
     """
     wanted = [_expectation(entry) for entry in expected]
     scripts = {name: _Script(text) for name, text in migrations.items()}
     seen: set[int] = set()
     result = []
-    own = {(each["kind"], each["object"]): _by(each, scripts, columns or {}) for each in differences}
+    own = {(each["kind"], each["object"]): _by(each, scripts, objects or {}, schema) for each in differences}
     for difference in differences:
         by = own[difference["kind"], difference["object"]] or _by_its_object(difference, own)
         text, severity = difference["text"], EXPLAINED if by else NOTE if difference["kind"] in HARMLESS else FINDING
@@ -74,21 +82,74 @@ class _Script:
         self.renamed_values = _touches.renamed_values(text)
         self.renamed = _touches.renamed(text)
         self.names = _sql_names.scan(text)
+        # A name without a schema may then be that of any.
+        self.anywhere = "search_path" in text.lower()
+
+    def explains(self, difference: Difference, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str], schema: str) -> bool:
+        kind, key = difference["kind"], difference["object"]
+        if kind.startswith("large_objects_"):
+            return any(kind in touch.kinds for touch in self.touches)
+        object_kind = split_key(key)[0] if kind.startswith("object_") else ""
+        # "grants table" and "owner index" are about the right and the owner, of whatever it is.
+        object_kind = next((word for word in ("grants", "owner") if object_kind.startswith(word + " ")), object_kind)
+        where = "" if self.anywhere else schema
+        about = [touch for touch in self.touches if _touches.names_it(touch, subjects, where) or _through(touch, subjects, objects)]
+        if any(_touches.allows(touch, kind, object_kind) for touch in about):
+            return True
+        # Rows that go and rows that come, or a table that is made anew under its name: by two statements.
+        if kind in _CONTENT and any(one.kinds & _TAKES and other.kinds & _GIVES for one in about for other in about if one is not other):
+            return True
+        return self._by_cascade(difference) or self._by_rename(difference)
+
+    def _by_cascade(self, difference: Difference) -> bool:
+        """What CASCADE takes along is what names the object that goes; rows, where a foreign key leads to it."""
+        for touch in self.touches:
+            if "cascade" not in touch.words:
+                continue
+            if difference["kind"] == "object_removed" and "drop" in touch.words:
+                names = _sql_names.scan("%s %s" % (difference["before"], split_key(difference["object"])[1]))
+                if any(_sql_names.mentions(names, chain) for chain in touch.names if chain[-1] not in _WORDS):
+                    return True
+            if difference["kind"] == "rows_fewer" and "truncate" in touch.words:
+                return any(_touches.names_it(touch, [_sql_names.split_name(writer)]) for writer in difference.get("writers") or ())
+        return False
+
+    def _by_rename(self, difference: Difference) -> bool:
+        """The server words anew what names something that got another name; a routine is even called by its arguments' types."""
+        key = difference["object"]
+        if not self.renamed or not difference["kind"].startswith("object_"):
+            return False
+        texts = [str(difference[side]) for side in ("before", "after")] if difference["kind"] == "object_changed" else [key] if "(" in key else []
+        return any(_sql_names.mentions(_sql_names.scan(text), chain) for text in texts for chain in self.renamed)
 
 
-def _by(difference: Difference, scripts: t.Mapping[str, _Script], columns: t.Mapping[str, str]) -> list[str]:
+def _through(touch: _touches.Touch, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str]) -> bool:
+    """Whether it writes by a view, or calls a routine, that names one of the objects."""
+    if not touch.exact and not touch.calls:
+        return False
+    for key, definition in objects.items():
+        kind, name = split_key(key)
+        chain = _sql_names.split_name(name.partition("(")[0])
+        used = kind == "view" and touch.exact and _touches.names_it(touch, [chain])
+        used = used or (kind in _ROUTINES and chain[-1] in touch.calls)
+        if used and any(_sql_names.mentions(_sql_names.scan(definition), subject) for subject in subjects):
+            return True
+    return False
+
+
+def _by(difference: Difference, scripts: t.Mapping[str, _Script], objects: t.Mapping[str, str], schema: str) -> list[str]:
     subjects = [_sql_names.split_name(subject) for subject in difference["subjects"]]
     if any(chain[-1] == LEDGER_TABLE for chain in subjects[:1]):
         return [BY_LEDGER]
-    kind = difference["kind"]
-    object_kind = split_key(difference["object"])[0] if kind.startswith("object_") else ""
-    # "grants table" and "owner index" are about the right and the owner, of whatever it is.
-    object_kind = next((word for word in ("grants", "owner") if object_kind.startswith(word + " ")), object_kind)
+    kind, name = split_key(difference["object"])
+    if kind in ("constraint", "index") and subjects:
+        # An index is renamed by its own name, and its constraint with it.
+        subjects = [*subjects, (subjects[-1][0], _sql_names.split_name(name)[-1])]
     found = []
-    for name, script in scripts.items():
-        caused = any(_touches.explains(touch, kind, object_kind, subjects) for touch in script.touches)
-        if caused or _renamed_in(difference, script) or (kind == "content_changed" and _has_type(difference["object"], script.renamed_values, columns)):
-            found.append(name)
+    for migration, script in scripts.items():
+        values = difference["kind"] == "content_changed" and _has_type(difference["object"], script.renamed_values, objects)
+        if values or script.explains(difference, subjects, objects, schema):
+            found.append(migration)
     return found
 
 
@@ -98,14 +159,6 @@ def _by_its_object(difference: Difference, own: t.Mapping[tuple[str, str], list[
         if difference["object"].startswith(word) and difference["kind"] != "object_changed":
             return own.get((difference["kind"], difference["object"][len(word) :]), [])
     return []
-
-
-def _renamed_in(difference: Difference, script: _Script) -> bool:
-    """Whether its definition names what the migration gave another name: the server then words it anew."""
-    if difference["kind"] != "object_changed" or not script.renamed:
-        return False
-    definitions = [_sql_names.scan(str(difference[side])) for side in ("before", "after")]
-    return any(_sql_names.mentions(names, chain) for names in definitions for chain in script.renamed)
 
 
 def _has_type(table: str, types: t.Collection[_sql_names.Chain], columns: t.Mapping[str, str]) -> bool:

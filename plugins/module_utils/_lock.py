@@ -52,7 +52,9 @@ def maintenance_connection(target: Target, maintenance_db: str = "postgres", run
     :raises MigrationError: ``MAINTENANCE_DB_UNREACHABLE``, ``SERVER_UNREACHABLE``, ...
     """
     try:
-        return connect(target, maintenance_db, application_name=("pgops.migrations %s" % run_id).strip())
+        # A role's own limits would end a lock that is held for as long as a run takes.
+        limits = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+        return connect(target, maintenance_db, application_name=("pgops.migrations %s" % run_id).strip(), settings=limits)
     except MigrationError as error:
         # The server is there for everyone or for no one; only a database can be missing here.
         if error.code in ("DATABASE_MISSING", "PERMISSION_DENIED"):

@@ -48,12 +48,18 @@ _WRITES = {
 _GRAMMAR = frozenset(
     "alter attribute cascade column constraint exists if index rename restrict schema sequence set type value view materialized function".split()
 )
-_LARGE_FUNCTIONS = re.compile(r"\blo_\w+\b", re.I)
+_LARGE_FUNCTIONS = re.compile(r"\b(?:lo_\w+|large\s+object)\b", re.I)
 #: Words before a parenthesis that call nothing which writes, but for setval, which is asked for by itself.
 _READS = frozenset(
     """and any array as case cast coalesce count currval else exists extract filter from greatest in interval least length lower max min not now nullif on or
     over pg_get_serial_sequence select set_config setval some sum then upper using values when where with""".split()  # noqa: SIM905
 )
+#: Functions that code commonly calls to look, or to raise an error.
+_IN_CODE = frozenset(
+    "raise exception notice if loop array_length to_regclass current_schema current_database to_regtype not unique check key references".split()
+)
+#: What holds rows, or a sequence's number: with it they go.
+_HOLDERS = frozenset(["table", "schema", "materialized", "sequence", "extension", "type", "foreign"])
 _ROUTINES = frozenset(["function", "procedure"])
 
 
@@ -61,7 +67,11 @@ class Touch(t.NamedTuple):
     """``kinds`` of differences that a statement may cause in what ``names`` mention.
 
     :ivar words: the statement's words, which decide about single kinds of objects.
+    :ivar anything: every kind, as code may do anything.
     :ivar schemas: schemas of which everything is meant (``ALL TABLES IN SCHEMA``).
+    :ivar exact: the names are those of what is written, and no column's or alias's.
+    :ivar everywhere: the names are built while it runs, so they may be any.
+    :ivar calls: routines that it calls.
     """
 
     names: frozenset[_sql_names.Chain]
@@ -69,30 +79,44 @@ class Touch(t.NamedTuple):
     words: frozenset[str]
     anything: bool = False
     schemas: frozenset[str] = frozenset()
+    exact: bool = False
+    everywhere: bool = False
+    calls: frozenset[str] = frozenset()
 
 
 def touches(script: str) -> list[Touch]:
-    """One for each statement that may change something, and one for each write inside of a WITH."""
+    """One for each statement that may change something, and one for each write inside of a WITH or of code."""
     statements = _sql.split(script)
     # A routine that is only made does nothing yet. One that this script may call does what its body says.
     calls = any(_is_code(statement) for statement in statements)
     found: list[Touch] = []
     for statement in statements:
         found += _of_statement(statement, calls)
-    return found
+    # A column that goes and one that comes under its name: other values in as many rows.
+    tables = {name for name, column in _columns(statements, "drop") if (name, column) in _columns(statements, "add")}
+    return found + [Touch(frozenset([name]), frozenset([CHANGED]), frozenset()) for name in sorted(tables)]
 
 
-def explains(touch: Touch, kind: str, object_kind: str, subjects: t.Sequence[_sql_names.Chain]) -> bool:
-    """Whether the statement may have caused a difference.
+def names_it(touch: Touch, subjects: t.Sequence[_sql_names.Chain], schema: str = "") -> bool:
+    """Whether the statement names one of the objects.
+
+    :param schema: where a name without a schema is looked for; empty means anywhere.
+    """
+    if touch.everywhere or any(len(subject) > 1 and subject[0] in touch.schemas for subject in subjects):
+        return True
+    if not touch.exact:
+        return any(_sql_names.mentions(touch.names, subject) for subject in subjects)
+    return any(
+        subject[-2:] in touch.names or (subject[-1:] in touch.names and (len(subject) == 1 or not schema or subject[0] == schema)) for subject in subjects
+    )
+
+
+def allows(touch: Touch, kind: str, object_kind: str) -> bool:
+    """Whether the statement may cause a difference of a kind in what it names.
 
     :param kind: of the difference, such as C(rows_fewer).
     :param object_kind: such as C(trigger) or C(grants) for the differences in definitions; else empty.
     """
-    if kind in _LARGE:
-        return kind in touch.kinds
-    named = any(_sql_names.mentions(touch.names, subject) or (len(subject) > 1 and subject[0] in touch.schemas) for subject in subjects)
-    if not named:
-        return False
     if touch.anything:
         return True
     if kind not in touch.kinds:
@@ -138,56 +162,93 @@ def _of_statement(statement: str, calls: bool) -> list[Touch]:
         return _of_definition(statement, words, bag, everything, calls) + ([Touch(frozenset(), large, bag)] if large else [])
     if _effects.effect(statement) == _effects.NONE:
         return [Touch(frozenset(), large, bag)] if large else []
+    if first == "do":
+        return _of_code(statement, large)
     if first == "select" and not _calls_more(words):
         return [Touch(everything, (_SEQUENCE if "setval" in bag else frozenset()) | large, bag)]
-    return [Touch(everything, large, bag, anything=True)]
+    return [Touch(everything, large, bag, anything=True, calls=_called(words))]
+
+
+def _of_code(statement: str, large: frozenset[str]) -> list[Touch]:
+    """An anonymous block: its writes are read where they stand as they are; what it calls or builds may be anything."""
+    everything = _sql_names.scan(statement)
+    body = [value for kind, value in _sql_names.tokens(statement) if kind == "text"]
+    words = _sql.keywords(" ".join(body))
+    bag = frozenset(words)
+    built = "execute" in bag
+    if built or not _called(words) <= _READS | _IN_CODE or {"call", "perform"} & bag:
+        # Names that are built while it runs can be those of any object; rows only of what is named.
+        more = [Touch(frozenset(), _OBJECT, bag, everywhere=True)] if built and {"format", "|", "quote_ident"} & bag else []
+        return [Touch(everything, large, bag, anything=True, calls=_called(words)), *more]
+    found = [Touch(frozenset(), large, bag)] if large else []
+    for text in body:
+        found += _of_targets(text, bag, code=True)
+    definitions = set(_OBJECT)
+    if "drop" in bag:
+        definitions |= {GONE, REMOVED, NOT_COMPARED, *_SEQUENCE} if "table" in bag and ("drop", "table") in set(zip(words, words[1:])) else {NOT_COMPARED}
+    definitions |= _of_alter(words, bag) if "alter" in bag else set()
+    definitions |= {MADE} if "create" in bag else set()
+    return [*found, Touch(everything, frozenset(definitions), bag)]
+
+
+def _called(words: t.Sequence[str]) -> frozenset[str]:
+    return frozenset(word.strip('"') for word, follows in zip(words, words[1:]) if follows == "(" and re.match(r'[a-z_"]', word))
 
 
 def _calls_more(words: t.Sequence[str]) -> bool:
     """Whether a SELECT calls anything but what reads, or sets a sequence."""
-    called = {word for word, follows in zip(words, words[1:]) if follows == "(" and re.match(r'[a-z_"]', word)}
-    return not called <= _READS
+    return not _called(words) <= _READS
 
 
 def _of_writes(statement: str, words: t.Sequence[str], bag: frozenset[str], large: frozenset[str]) -> list[Touch]:
     """The target of each INSERT, UPDATE, DELETE, ... that stands in a statement, also in its WITH."""
-    found = [Touch(frozenset(), large, bag)] if large else []
-    for verb, names, more in _targets(statement):
+    return ([Touch(frozenset(), large, bag)] if large else []) + _of_targets(statement, bag)
+
+
+def _of_targets(text: str, bag: frozenset[str], code: bool = False) -> list[Touch]:
+    found = []
+    for verb, names in _targets(text, code):
         kinds = set(_WRITES[verb])
-        if verb == "insert" and {"conflict", "do"} <= bag:
+        if verb == "insert" and {"conflict", "do", "update"} <= bag:
             kinds.add(CHANGED)
         if verb == "truncate" and {"restart", "identity"} <= bag:
             kinds |= _SEQUENCE
-        found.append(Touch(names, frozenset(kinds), bag | more))
+        found.append(Touch(names, frozenset(kinds), bag | {verb}, exact=True))
     return found
 
 
-def _targets(statement: str) -> t.Iterator[tuple[str, frozenset[_sql_names.Chain], frozenset[str]]]:
-    """Verb and the names of what it writes. TRUNCATE may have several tables."""
-    tokens = [token for token in _sql_names.tokens(statement) if token[0] != "text"]
+def _targets(text: str, code: bool) -> t.Iterator[tuple[str, frozenset[_sql_names.Chain]]]:
+    """Verb and the names of what it writes. TRUNCATE may have several tables.
+
+    :param code: of a language such as PL/pgSQL, where statements follow these words, too.
+    """
+    tokens = [token for token in _sql_names.tokens(text) if token[0] != "text"]
+    begins = ("", "(", ";", "begin", "then", "else", "loop") if code else ("", "(")
     for position, (kind, word) in enumerate(tokens):
         if kind != "word" or word not in _WRITES:
             continue
         before = tokens[position - 1][1] if position else ""
         # FOR UPDATE, ON CONFLICT DO UPDATE, MERGE .. THEN DELETE are no statements of their own.
-        if before not in ("", "(") and not (tokens[0][1] == "with" and before == ")"):
+        if before not in begins and not (before == ")" and any(value == "with" for _kind, value in tokens[:position])):
             continue
-        after = position + 1
-        while after < len(tokens) and tokens[after][1] in ("into", "from", "only", "table"):
-            after += 1
-        names = set()
-        while after < len(tokens):
-            chain, after = _chain(tokens, after)
-            if not chain:
-                break
-            names.add(chain)
-            if word != "truncate" or tokens[after : after + 1] != [("sign", ",")]:
-                break
-            after += 1
-            if tokens[after : after + 1] == [("word", "only")]:
-                after += 1
+        names = _targets_at(tokens, position + 1, word == "truncate")
         if names:
-            yield word, frozenset(names), frozenset([word])
+            yield word, names
+
+
+def _targets_at(tokens: t.Sequence[_sql_names.Token], position: int, several: bool) -> frozenset[_sql_names.Chain]:
+    names = set()
+    while position < len(tokens):
+        while position < len(tokens) and tokens[position][1] in ("into", "from", "only", "table"):
+            position += 1
+        chain, position = _chain(tokens, position)
+        if not chain:
+            break
+        names.add(chain)
+        if not several or tokens[position : position + 1] != [("sign", ",")]:
+            break
+        position += 1
+    return frozenset(names)
 
 
 def _chain(tokens: t.Sequence[_sql_names.Token], position: int) -> tuple[_sql_names.Chain, int]:
@@ -202,12 +263,36 @@ def _chain(tokens: t.Sequence[_sql_names.Token], position: int) -> tuple[_sql_na
 
 
 def _names_after(statement: str, words: tuple[str, ...]) -> set[_sql_names.Chain]:
+    """The name behind the last of these words."""
     tokens = list(_sql_names.tokens(statement))
     for position, (_kind, value) in enumerate(tokens):
         if value == words[-1]:
-            chain, _end = _chain(tokens, position + 1)
+            after = position + 1
+            while after < len(tokens) and tokens[after] in [("word", word) for word in ("if", "not", "exists", "only", "concurrently")]:
+                after += 1
+            chain, _end = _chain(tokens, after)
             return {chain} if chain else set()
     return set()
+
+
+def _columns(statements: t.Sequence[str], verb: str) -> set[tuple[_sql_names.Chain, str]]:
+    """(table, column) of what ALTER TABLE drops, or adds (a column that is renamed to a name comes under it)."""
+    found = set()
+    for statement in statements:
+        if _sql.keywords(statement, 2) != ["alter", "table"]:
+            continue
+        table = next(iter(_names_after(statement, ("table",))), ())
+        tokens = list(_sql_names.tokens(statement))
+        for position, token in enumerate(tokens):
+            renames = verb == "add" and token == ("word", "to") and ("word", "rename") in tokens[:position]
+            if token != ("word", verb) and not renames:
+                continue
+            after = position + 1
+            while after < len(tokens) and tokens[after] in [("word", word) for word in ("column", "if", "not", "exists")]:
+                after += 1
+            if after < len(tokens) and tokens[after][0] in ("word", "name") and tokens[after] != ("word", "constraint"):
+                found.add((table, tokens[after][1]))
+    return found
 
 
 def _of_definition(statement: str, words: t.Sequence[str], bag: frozenset[str], everything: frozenset[_sql_names.Chain], calls: bool) -> list[Touch]:
@@ -217,15 +302,22 @@ def _of_definition(statement: str, words: t.Sequence[str], bag: frozenset[str], 
     if first == "create" and not _ROUTINES.isdisjoint(words[:4]):
         own = [Touch(everything if calls else _routine_name(statement), _OBJECT, bag)]
         return own + ([Touch(everything, frozenset(), bag, anything=True)] if calls else [])
-    schemas = frozenset(chain[0] for chain in _schemas(statement)) if {"all", "schema"} <= bag or words[:2] == ["drop", "schema"] else frozenset[str]()
     if words[:2] == ["drop", "owned"]:
         return [Touch(everything, _OBJECT, bag, anything=True)]
+    of_schema = {"all", "schema"} <= bag or words[:2] in (["drop", "schema"], ["alter", "schema"])
+    schemas = frozenset(chain[-1] for chain in (everything if words[:2] == ["alter", "schema"] else _schemas(statement))) if of_schema else frozenset[str]()
     kinds = set(_OBJECT)
-    if first == "drop":
+    if first == "drop" and words[1] in _HOLDERS:
         kinds |= {GONE, REMOVED, NOT_COMPARED, *_SEQUENCE}
+    elif first == "create" and words[1:2] == ["extension"]:
+        kinds |= {MADE, ADDED}
     elif first == "create":
-        # An object of this name may have been dropped by a statement before, which says so itself.
-        kinds |= {MADE} | ({ADDED} if "as" in bag else set()) | {FORWARD}
+        # Of a new table its own name counts, and not those that its keys refer to.
+        made = frozenset(_names_after(statement, ("table",)))
+        return [
+            Touch(everything, frozenset(kinds), bag, schemas=schemas),
+            Touch(made, frozenset({MADE, FORWARD} | ({ADDED} if "as" in bag else set())), bag, exact=True),
+        ]
     elif first == "alter":
         kinds |= _of_alter(words, bag)
     return [Touch(everything, frozenset(kinds), bag, schemas=schemas)]
@@ -238,13 +330,23 @@ def _of_alter(words: t.Sequence[str], bag: frozenset[str]) -> set[str]:
         found |= {GONE, MADE, NOT_COMPARED}
     if "drop" in bag:
         found.add(NOT_COMPARED)
-    if "type" in bag or "expression" in bag:
+    if _changes_type(words) or "expression" in bag:
         found |= {CHANGED, NOT_COMPARED}
-    if words[1:2] == ["sequence"] or {"restart", "identity", "generated", "owned"} & bag:
+    if words[1:2] == ["sequence"] or {"restart", "identity"} & bag:
         found |= _SEQUENCE
     if {"attach", "detach"} & bag:
         found |= {GONE, MADE}
+    if words[1:2] == ["extension"]:
+        found |= {ADDED, REMOVED, CHANGED, NOT_COMPARED, GONE, MADE}
     return found
+
+
+def _changes_type(words: t.Sequence[str]) -> bool:
+    """ALTER [COLUMN] name [SET DATA] TYPE; a column that is called so changes nothing."""
+    for at, word in enumerate(words):
+        if word == "type" and at > 2 and "alter" in words[max(0, at - 4) : at] and (words[at - 1] == "data" or words[at - 2] in ("column", "alter")):
+            return True
+    return False
 
 
 def _schemas(statement: str) -> set[_sql_names.Chain]:
@@ -255,4 +357,4 @@ def _routine_name(statement: str) -> frozenset[_sql_names.Chain]:
     return frozenset(_names_after(statement, ("function",)) or _names_after(statement, ("procedure",)))
 
 
-__all__ = ("Touch", "explains", "renamed", "renamed_values", "touches")
+__all__ = ("Touch", "allows", "names_it", "renamed", "renamed_values", "touches")

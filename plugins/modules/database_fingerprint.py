@@ -16,7 +16,8 @@ description:
   - Reads the schema of a database, and per table the number of rows and a hash of the content, all as of one moment, without writing to it.
   - The hash does not depend on the order of the rows, is the same after a dump and restore, and the same on PostgreSQL 14 to 18.
   - The result and the file hold names, definitions, counts and hashes, and no content of any row.
-  - What extensions own, rows of foreign and temporary tables, and rows of materialized views are not part of a fingerprint.
+  - What extensions own, but for the rows that pg_dump takes along of their configuration tables, rows of foreign and temporary tables, and rows of
+    materialized views are not part of a fingerprint.
 options:
   level:
     description:
@@ -218,7 +219,10 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     migrations = _fingerprint_file.migration_texts(params["migrations_dir"], params["applied"]) if params["migrations_dir"] else {}
     with connection(target, read_only=True) as conn:
         taken = _fingerprint.take(conn, params["level"], columns_from=earlier, skip_tables=params["skip_tables"])
-    differences = _explain.explain(_comparison.compare(earlier, taken), migrations, params["expect"], taken["schema"]["objects"]) if earlier else []
+    differences: list[dict[str, t.Any]] = []
+    if earlier:
+        objects = {**earlier["schema"]["objects"], **taken["schema"]["objects"]}
+        differences = _explain.explain(_comparison.compare(earlier, taken), migrations, params["expect"], objects, target.schema)
     changed = _fingerprint_file.save(params["dest"], taken, dry_run=module.check_mode) if params["dest"] else False
     result: dict[str, t.Any] = dict(
         changed=changed,

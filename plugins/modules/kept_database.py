@@ -82,7 +82,8 @@ attributes:
     details: A database that is gone is no change, nor is a salvage that is there and intact.
 notes:
   - A row is known by the table's primary key, else by a unique key of columns that are never NULL; without one, whole rows are compared.
-  - A table whose key can be equal and written differently (numeric, citext, a collation that ignores case, WITHOUT OVERLAPS) is compared by whole rows.
+  - A table whose key can be equal and written differently (numeric, citext, character without a length, a collation that
+    ignores case, WITHOUT OVERLAPS) is compared by whole rows.
   - While it connects, V(salvaged) lets the database accept connections, but not from PUBLIC; a run that is killed in that moment is put right by the next.
 seealso:
   - module: pgops.migrations.kept_database_info

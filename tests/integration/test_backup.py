@@ -265,3 +265,9 @@ def test_a_large_archive_is_read_by_two_processes(cluster: t.Any, database: t.An
         path.write_bytes(content[: len(content) // 2])
         assert _read_back.read_archive(program, str(archive), target).rc != 0, path.name
         path.write_bytes(content)
+
+
+def test_the_limits_of_a_role_do_not_hold_up_a_backup(cluster: t.Any, database: t.Any, scratch: pathlib.Path, admin: t.Any) -> None:
+    target = filled(database())
+    admin().cursor().execute("ALTER ROLE %s SET statement_timeout = '1ms'" % target.user)
+    assert take_backup(target, scratch, cluster.bin_dir)["rows"] == 2502

@@ -82,7 +82,9 @@ class Site:
         self.superuser(*plant)
         with connection(self.target, read_only=True) as conn:
             after = _fingerprint.take(conn, columns_from=before)
-        explained = _explain.explain(_comparison.compare(before, after), {"2_next": migration} if migration else {}, expected, after["schema"]["objects"])
+        explained = _explain.explain(
+            _comparison.compare(before, after), {"2_next": migration} if migration else {}, expected, after["schema"]["objects"], "public"
+        )
         findings = [each["text"] for each in _explain.findings(explained) if each["kind"] in FAIL_ON]
         found = summary(run_checks(self.target, CheckOptions(project={"migrations_dir": str(self.folder)}, before=before, earlier=earlier)))
         return Verdict(findings, found["failing"], found["text"])
@@ -138,6 +140,15 @@ DEFECTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], set[str]]] = {
     "invalid index": (
         ADD_BIO, ('UPDATE pg_index SET indisvalid = false WHERE indexrelid = \'"User_email_key"\'::regclass',), (), {"invalid_indexes", "drift"},
     ),
+    "rows gone behind a trigger that goes": ('DROP TRIGGER visit_audit ON "Visit"', ('DELETE FROM "Visit" WHERE id > 100',), ('"Visit" has 20 rows fewer',), set()),
+    "rows gone behind code that adds a constraint": (
+        'DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = \'fee\') THEN ALTER TABLE "Visit" ADD CONSTRAINT fee CHECK (fee > 0); END IF; END $$',
+        ('DELETE FROM "Visit" WHERE id > 100',), ('"Visit" has 20 rows fewer',), set(),
+    ),
+    "changed behind ON CONFLICT DO NOTHING": (
+        'INSERT INTO "Setting" VALUES (\'a\', \'9\') ON CONFLICT (key) DO NOTHING', ("UPDATE \"Setting\" SET value = 'x' WHERE key = 'b'",),
+        ('content of public."Setting" changed',), set(),
+    ),
     "large object gone": (ADD_BIO, ("SELECT lo_unlink(oid) FROM pg_largeobject_metadata",), ("fewer large objects",), set()),
 }  # fmt: skip
 
@@ -184,6 +195,18 @@ SOUND: dict[str, str] = {
         ' CREATE TRIGGER user_audit AFTER UPDATE ON "User" FOR EACH ROW EXECUTE FUNCTION audit()'
     ),
     "sequence set right": 'INSERT INTO "Audit" (id, what) VALUES (700, \'x\'); SELECT setval(\'"Audit_id_seq"\', (SELECT max(id) FROM "Audit"))',
+    "type changed as Prisma does without a cast": 'ALTER TABLE "Visit" DROP COLUMN "note",\nADD COLUMN     "note" INTEGER',
+    "seeded anew": "TRUNCATE \"Setting\"; INSERT INTO \"Setting\" VALUES ('a', '5'), ('c', '6')",
+    "made anew beside it": (
+        'CREATE TABLE new_setting (LIKE "Setting" INCLUDING ALL); INSERT INTO new_setting SELECT key, upper(value) || \'!\' FROM "Setting"; DROP TABLE "Setting";'
+        ' ALTER TABLE new_setting RENAME TO "Setting"'
+    ),
+    "index of a key renamed": 'ALTER INDEX "User_pkey" RENAME TO users_pkey',
+    "dropped with what depends on it": 'DROP TABLE "User" CASCADE; DROP FUNCTION audit() CASCADE',
+    "row security for all": (
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP"
+        " EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', r.tablename); END LOOP; END $$"
+    ),
     "partitioned": 'CREATE TABLE "Log" (id int, at date) PARTITION BY RANGE (at); CREATE TABLE "Log_1" PARTITION OF "Log" DEFAULT; CREATE INDEX ON "Log" (at)',
 }
 

@@ -20,7 +20,7 @@ def difference(kind: str, name: str = USERS, before: t.Any = 5, after: t.Any = 3
 
 
 def severity(script: str, **about: t.Any) -> str:
-    (found,) = explain([difference(**about)], {"m": script}, columns={'column public."User".role': "app.role not null", 'column public."Pet".kind': "text"})
+    (found,) = explain([difference(**about)], {"m": script}, objects={'column public."User".role': "app.role not null", 'column public."Pet".kind': "text"})
     assert found["explained_by"] == (["m"] if found["severity"] == "explained" else [])
     return str(found["severity"])
 
@@ -57,7 +57,33 @@ def severity(script: str, **about: t.Any) -> str:
         ("ALTER TYPE app.role ADD VALUE 'c'", set()),
         ('-- DELETE FROM "User"\nSELECT 1', set()),
         ("INSERT INTO log VALUES ('DELETE FROM \"User\"')", set()),
-        ('DO $$ BEGIN DELETE FROM "User"; END $$', {"rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back"}),
+        ('DO $$ BEGIN DELETE FROM "User"; END $$', {"rows_fewer"}),
+        (
+            "DO $$ BEGIN EXECUTE 'DELETE FROM \"User\"'; END $$",
+            {"rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back"},
+        ),
+        ('DO $$ BEGIN IF NOT EXISTS (SELECT FROM x) THEN ALTER TABLE "User" ADD CONSTRAINT c CHECK (id > 0); END IF; END $$', set()),
+        # As Prisma changes a type that it cannot cast.
+        ('ALTER TABLE "User" DROP COLUMN "at",\nADD COLUMN     "at" INTEGER NOT NULL', {"content_not_compared", "content_changed"}),
+        (
+            'ALTER TABLE "User" ADD nid uuid; ALTER TABLE "User" DROP COLUMN id; ALTER TABLE "User" RENAME COLUMN nid TO id',
+            {"table_gone", "content_not_compared", "content_changed"},
+        ),
+        ('ALTER TABLE "User" DROP COLUMN a, ADD COLUMN b int', {"content_not_compared"}),
+        ('ALTER TABLE "User" ADD COLUMN type text', set()),
+        ('ALTER TABLE "User" ALTER bio SET DATA TYPE text', {"content_not_compared", "content_changed"}),
+        ('ALTER TABLE "User" ADD up text GENERATED ALWAYS AS (lower(name)) STORED', set()),
+        # Seeded anew, in as many rows or not.
+        ('TRUNCATE "User" RESTART IDENTITY; INSERT INTO "User" VALUES (1)', {"rows_more", "rows_fewer", "content_changed", "sequence_back"}),
+        ('WITH d AS (DELETE FROM "User" RETURNING *) INSERT INTO "User" SELECT * FROM d', {"rows_more", "rows_fewer", "content_changed"}),
+        (
+            'CREATE TABLE new_user AS SELECT * FROM "User"; DROP TABLE "User"; ALTER TABLE new_user RENAME TO "User"',
+            {"rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back"},
+        ),
+        ('INSERT INTO "User" VALUES (1) ON CONFLICT (id) DO NOTHING', {"rows_more"}),
+        ('DROP TRIGGER IF EXISTS t ON "User"', set()),
+        ('DROP POLICY p ON "User"', set()),
+        ('DELETE FROM app."User"', set()),
         ('CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ DELETE FROM "User" $$', set()),
         (
             'CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ DELETE FROM "User" $$; SELECT f()',
@@ -116,6 +142,49 @@ def test_what_came_with_its_object_is_explained_by_what_explains_that() -> None:
 def test_a_definition_is_worded_anew_after_a_rename(script: str, definition: str, explained: bool) -> None:
     about = {"kind": "object_changed", "object": "view public.v", "before": "x", "after": definition, "text": "", "subjects": ["public.v"]}
     assert (explain([about], {"m": script})[0]["severity"] == "explained") is explained
+
+
+@pytest.mark.parametrize(
+    ("script", "about", "explained"),
+    [
+        ('DELETE FROM "User"', {"kind": "rows_fewer", "name": 'audit."User"'}, False),
+        ('SET search_path = audit; DELETE FROM "User"', {"kind": "rows_fewer", "name": 'audit."User"'}, True),
+        ("ALTER SCHEMA audit RENAME TO history", {"kind": "table_gone", "name": "audit.log"}, True),
+        ("ALTER SCHEMA audit RENAME TO history", {"kind": "table_added", "name": "history.log"}, True),
+        ("ALTER SCHEMA audit RENAME TO history", {"kind": "table_gone", "name": "public.log"}, False),
+        ('ALTER INDEX "User_pkey" RENAME TO users_pkey', {"kind": "object_added", "name": 'constraint public."User".users_pkey', "subjects": [USERS]}, True),
+        ("ALTER TABLE pets RENAME TO animals", {"kind": "object_removed", "name": "function public.feed(public.pets)", "subjects": ["public.feed"]}, True),
+        ("ALTER TABLE pets RENAME TO animals", {"kind": "object_removed", "name": "view public.v", "before": "SELECT 1 FROM pets", "subjects": ["public.v"]}, False),
+        (
+            'DROP TABLE "User" CASCADE',
+            {
+                "kind": "object_removed", "name": "constraint public.pets.fk", "before": 'FOREIGN KEY (o) REFERENCES public."User"(id)',
+                "subjects": ["public.pets"],
+            },
+            True,
+        ),
+        ('DROP TABLE "User" CASCADE', {"kind": "object_removed", "name": "constraint public.pets.c", "before": "CHECK (a > 0)", "subjects": ["public.pets"]}, False),
+        ('TRUNCATE "User" CASCADE', {"kind": "rows_fewer", "name": "public.pets", "writers": [USERS]}, True),
+        ('DELETE FROM "User"', {"kind": "rows_fewer", "name": "public.pets", "writers": [USERS]}, False),
+        ("SELECT backfill()", {"kind": "content_changed", "name": "public.pets"}, True),
+        ("SELECT other()", {"kind": "content_changed", "name": "public.pets"}, False),
+        ('UPDATE "Active" SET name = 1', {"kind": "content_changed", "name": "public.pets"}, True),
+        (
+            "DO $$ DECLARE r record; BEGIN FOR r IN SELECT tablename FROM pg_tables LOOP EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', r.tablename);"
+            " END LOOP; END $$",
+            {"kind": "object_changed", "name": "table public.pets", "subjects": ["public.pets"]},
+            True,
+        ),
+        ("DO $$ BEGIN EXECUTE format('DELETE FROM %I', 'x'); END $$", {"kind": "rows_fewer", "name": "public.pets"}, False),
+    ],
+)  # fmt: skip
+def test_what_a_statement_reaches(script: str, about: dict[str, t.Any], explained: bool) -> None:
+    objects = {
+        "function public.backfill()": "CREATE FUNCTION public.backfill() RETURNS void LANGUAGE sql AS $$ UPDATE pets SET a = 1 $$",
+        'view public."Active"': "SELECT id, name FROM pets WHERE a > 0",
+    }
+    (found,) = explain([difference(**about)], {"m": script}, objects=objects, schema="public")
+    assert (found["severity"] == "explained") is explained, found
 
 
 def test_a_called_function_that_is_there_already_explains_what_its_arguments_name() -> None:
