@@ -200,7 +200,8 @@ def _shape(model: Model, table: str) -> list[tuple[str, str]]:
 
 
 def _computed(goal: Model, now: Model, key: Key) -> bool:
-    return bool(goal.columns[key].facts["generated"] or now.columns[key].facts["generated"])
+    """Whether the column was computed before, so that it is again."""
+    return bool(goal.columns[key].facts["generated"])
 
 
 def kept(goal: Model, live: Model) -> dict[Key, Key]:

@@ -131,6 +131,7 @@ def _alter(change: Change, name: str, goal: Facts, now: Facts, result: Draft) ->
                 result.add("detach", "ALTER TABLE %s DETACH PARTITION %s" % (now["parents"][0], name))
             if goal["is_partition"]:
                 result.add("attach", "ALTER TABLE %s ATTACH PARTITION %s %s" % (goal["parents"][0], name, goal["bound"]))
+                result.notes.append(Note(CONVERTED, name, "the table %s becomes a partition again: rows outside of its bounds make that fail" % name))
         return
     for parent in now["parents"]:
         if parent not in goal["parents"]:
@@ -216,12 +217,23 @@ def _note_conversion(change: Change, column: Column, now: Column, result: Draft)
         result.notes.append(Note(NEEDS, column.key[1], text, probe, "rows with another value", True))
     elif before != after and after not in ("text", "character varying"):
         probe = "SELECT count(*) FROM %s WHERE %s IS NOT NULL AND %s::%s::%s IS DISTINCT FROM %s" % (live_table, live, live, after, before, live)
-        text = "the column %s goes back from %s to %s: a value may be refused, or lose what the type cannot hold" % (column.key[1], before, after)
+        text = "the column %s goes back from %s to %s: a value may be refused, or lose what the type cannot hold%s" % (
+            column.key[1], before, after, _not_undone(before, after),
+        )  # fmt: skip
         strict = after.startswith("character")
         by_text = "SELECT count(*) FROM %s WHERE %s IS NOT NULL AND %s::text::%s::text IS DISTINCT FROM %s::text" % (live_table, live, live, after, live)
         result.notes.append(Note(NEEDS if strict else CONVERTED, column.key[1], text, probe, "values that do not fit", strict, by_text))
     elif before != after:
-        result.notes.append(Note(CONVERTED, column.key[1], "the column %s goes back from %s to %s" % (column.key[1], before, after)))
+        text = "the column %s goes back from %s to %s%s" % (column.key[1], before, after, _not_undone(before, after))
+        result.notes.append(Note(CONVERTED, column.key[1], text))
+
+
+def _not_undone(before: str, after: str) -> str:
+    """What a conversion there and back does to a value, beside what does not fit."""
+    zones = {type_.endswith("with time zone") for type_ in (before, after) if type_.startswith("time")}
+    if zones == {True, False}:
+        return "; times are converted by the session's TimeZone, so they shift where they were not converted by that before"
+    return "; what the change took away of a value (digits, fractions, a length) does not come back"
 
 
 def _alter_column(change: Change, table: str, column: Column, now: Column, result: Draft) -> None:

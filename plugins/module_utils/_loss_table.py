@@ -35,6 +35,7 @@ _EFFECTS = tuple((re.compile(pattern, re.S), before, after) for pattern, before,
     (r"The sequence (.*) went (?:back|forward) \((-?\d+), now (-?\d+)\).*\Z", r"Sequence \1 goes from \3 to \2.", r"Sequence \1 went from \3 to \2."),
     (r"(Sequence .*) goes back (by .*)\Z", r"\1 goes back \2", r"\1 went back \2"),
     (r"(.*) is new(, with .*)?\.\Z", r"\1 will be gone\2.", r"\1 went\2."),
+    (r"(.*) is gone, and with it (.*?)(?:; the new table .*)?\.\Z", r"\1 comes back with \2.", r"\1 came back with \2."),
     (r"(.*) is gone\.\Z", r"\1 comes back.", r"\1 came back."),
     (r"(The .*) changed\.\Z", r"\1 becomes what it is there.", r"\1 became what it is there."),
     # What was said before it was done.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shlex
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._advice import next_step
@@ -87,6 +88,9 @@ def build_record(
         states[caught["phase"]] = "failed"
         errors[caught["phase"]] = caught
         states = {name: states[name] for name in sorted(states, key=_rank)}
+    for each in [*errors.values(), *([caught] if caught else [])]:
+        # A module does not know what the inventory calls its target.
+        each["next_step"] = each["next_step"].replace("migration_targets=HOST", "migration_targets=%s" % shlex.quote(line(target)))
     results = {line(name): reduced(name, result) for name, result in given.items() if _state(name, result) != "skipped"}
     view = View(line(target), line(runbook), line(database or _database(results)), check_mode, states, results, errors, caught)
     better, first = next_step(view), view.cause()

@@ -125,7 +125,10 @@ def read_record(reports_dir: str, run_id: str, target: str) -> tuple[dict[str, t
 
 
 def counted_before(reports_dir: str, target: str, confirmation: str, run_id: str) -> dict[str, t.Any] | None:
-    """The newest record of an earlier run that counted what this confirmation loses; None without one."""
+    """The newest record of a run that counted what this confirmation loses, and asked for it; None without one.
+
+    None, too, where something was done to the database since: the confirmation may be the same, and what it loses is not.
+    """
     with contextlib.suppress(OSError):
         with os.scandir(reports_dir) as entries:
             folders = sorted((entry for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
@@ -134,10 +137,15 @@ def counted_before(reports_dir: str, target: str, confirmation: str, run_id: str
             if folder.name == file_name(run_id) or not os.path.lexists(os.path.join(folder.path, name)):
                 continue
             record, _why = read_record(reports_dir, unquote(folder.name), target)
-            restore = (record or {}).get("restore") or {}
+            if record is None or record.get("check_mode"):
+                continue
+            if record.get("changed"):
+                return None
+            restore = record.get("restore") or {}
             loss = restore.get("loss")
             counted = isinstance(loss, dict) and loss.get("known") and loss.get("measured") is not False
-            if record and counted and restore.get("confirmation") == confirmation:
+            asked = (record.get("error") or {}).get("code") == "CONFIRMATION_MISSING"
+            if counted and asked and restore.get("confirmation") == confirmation:
                 return record
     return None
 

@@ -266,6 +266,27 @@ def test_a_column_that_was_dropped_and_added(reversal: Reversal) -> None:
     assert reversal.query("SELECT id, name FROM t ORDER BY id") == [(1, "new"), (2, "new")]
 
 
+@pytest.mark.parametrize(
+    ("before", "change", "said"),
+    [
+        (
+            "CREATE TABLE t (id int PRIMARY KEY, a int, b int); INSERT INTO t VALUES (1, 1, 9)",
+            "ALTER TABLE t DROP b; ALTER TABLE t ADD b int GENERATED ALWAYS AS (a * 2) STORED",
+            "those that it had before do not come back",
+        ),
+        ("CREATE TABLE t (id int PRIMARY KEY, at timestamp(3)); INSERT INTO t VALUES (1, now())", "ALTER TABLE t ALTER at TYPE timestamptz(3)", "TimeZone"),
+        (
+            "CREATE TABLE t (id int PRIMARY KEY, n numeric(10, 4)); INSERT INTO t VALUES (1, 1.2345)",
+            "ALTER TABLE t ALTER n TYPE numeric(10, 1)",
+            "does not come back",
+        ),
+    ],
+)
+def test_what_a_change_did_to_values_is_said(reversal: Reversal, before: str, change: str, said: str) -> None:
+    reversal.prepare(before, "", change, "")
+    assert said in str(reversal.write()["notes"])
+
+
 @pytest.mark.prisma
 def test_a_draft_of_prisma_that_drops_what_was_renamed_is_refused(reversal: Reversal) -> None:
     reversal.prepare(PEOPLE, NAMES, "DO $$ BEGIN ALTER TABLE t RENAME name TO title; END $$;")

@@ -167,7 +167,7 @@ def test_a_recovery_is_checked_pasted_and_tells_which_script_ran(staging: Stagin
     done = typed(option(asked.stdout, pattern))
     assert done.returncode == 0, done.stdout
     sentence = said(staging)
-    assert "RECOVERED. %s was half applied" % name in sentence and "the script to before was run, which undid it" in sentence, sentence
+    assert "RECOVERED. %s was half applied" % name in sentence and "the script to before was run, which undid its changes of the schema" in sentence, sentence
     assert 'the column public.patients."firstName" goes, with its values' in sentence and "## What the script lost" in report(staging)
     assert logged(staging, records(staging)[-1]["run_id"]) == {name: "rolled_back"}
 

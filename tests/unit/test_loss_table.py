@@ -50,6 +50,7 @@ def test_no_loss_is_no_line() -> None:
         ("The column a.b is new.", "The column a.b will be gone.", "The column a.b went."),
         ("The table t is new, with 3 rows.", "The table t will be gone, with 3 rows.", "The table t went, with 3 rows."),
         ("The column a.b is gone.", "The column a.b comes back.", "The column a.b came back."),
+        ("The table a.b is gone, and with it 2 rows.", "The table a.b comes back with 2 rows.", "The table a.b came back with 2 rows."),
         ("The index i changed.", "The index i becomes what it is there.", "The index i became what it is there."),
         ("The content of public.p could not be compared: phone is gone.", "public.p gets its other columns.", "public.p got its other columns."),
         ("The content of t changed, in as many rows as before (3).",) * 3,

@@ -88,7 +88,7 @@ REVERSE: dict[str, t.Any] = {
         (
             {"choice": TO_RECOVER, "recovery": RECOVERY, "resolve": RESOLVED},
             {},
-            "the script to before was run, which undid it, and it is recorded as rolled back",
+            "the script to before was run, which undid its changes of the schema, and it is recorded as rolled back",
         ),
         ({"choice": TO_RECOVER, "recovery": RECOVERY, "resolve": RESOLVED}, {}, "The script lost: the column a.b goes. Next: mend"),
         (
@@ -167,3 +167,13 @@ def test_a_confirmed_swap_shows_what_the_run_before_it_counted(tmp_path: pathlib
     other = keep("r4", restore=dict(RESTORED, confirmation="microcare:unasked", loss=UNMEASURED))
     with_earlier_count(other, str(tmp_path))
     assert other["restore"]["loss"] == UNMEASURED
+    # It was done: the same confirmation loses something else from now on.
+    again = keep("r5", restore=dict(RESTORED, restore_point=KEPT_POINT, comparison="same_database", confirmation=TYPED, loss=UNMEASURED))
+    with_earlier_count(again, str(tmp_path))
+    assert again["restore"]["loss"] == UNMEASURED
+
+
+def test_the_command_that_a_module_advises_names_the_target() -> None:
+    error = failed("MIGRATION_FAILED_PARTIAL", "it failed", next_step="ansible-playbook playbooks/rollback.yml -e migration_targets=HOST")
+    found = record(phases={"deploy": error})
+    assert found["error"]["next_step"].endswith("-e migration_targets=staging1") and "migration_targets=staging1" in found["sentence"]
