@@ -52,7 +52,10 @@ _OUTSIDE = re.compile(
 #: Granting a role to a role has no ON; granting a right on something has.
 _GRANT = re.compile(r"\b(?:grant|revoke)\b([^;']*)", re.I)
 _LASTING = re.compile(
-    r"\b(?:setval|dblink\w*|lo_export|pg_file_\w+|pg_advisory_unlock\w*)|\bto" + _GAP + r"program\b|\bcopy\b[^;]{0,2000}?\bto" + _GAP + r"'", re.I | re.S
+    # Code that is built, and names in escapes, may be anything.
+    r"\bu&\"|\be'[^']*\\[xu0-7]|\bexecute\b(?!" + _GAP + r"(?:function|procedure|on)\b)"
+    r"|\b(?:setval|dblink\w*|lo_export|pg_file_\w+|pg_advisory_unlock\w*)|\bto" + _GAP + r"program\b|\bcopy\b[^;]{0,2000}?\bto" + _GAP + r"'",
+    re.I | re.S,
 )
 _UNDOES = frozenset(["drop", "rename", "detach", "disable", "reset", "replace"])
 
@@ -154,7 +157,7 @@ def outside(script: str) -> str:
     found = _OUTSIDE.search(script)
     if found:
         return " ".join(found.group().lower().split())[:60]
-    for match in _GRANT.finditer(_without_comments(script)):
+    for match in _GRANT.finditer(without_comments(script)):
         if not re.search(r"\bon\b", match.group(1), re.I) and re.search(r"\b(?:to|from)\b", match.group(1), re.I):
             return "membership of roles"
     return ""
@@ -202,11 +205,11 @@ def sets_session(statement: str) -> bool:
     return effect(statement) == NONE and (words[0] in ("set", "reset") or "set_config" in words) and not lasts_a_transaction(statement)
 
 
-def _without_comments(script: str) -> str:
+def without_comments(script: str) -> str:
     return "".join(token.text if token.kind != "comment" else " " for token in tokens(script))
 
 
 __all__ = (
     "DATA", "DYNAMIC", "NONE", "ORDER", "SCHEMA", "Step", "advances", "effect", "hides_its_end", "is_conditional",
-    "lasts_a_transaction", "leaves_open", "outside", "sets_session", "steps_of", "survives_a_rollback", "undoes",
+    "lasts_a_transaction", "leaves_open", "outside", "sets_session", "steps_of", "survives_a_rollback", "undoes", "without_comments",
 )  # fmt: skip

@@ -13,6 +13,8 @@ import re
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2, row, rows, sql
+from ansible_collections.pgops.migrations.plugins.module_utils._effects import outside as reaches_outside
+from ansible_collections.pgops.migrations.plugins.module_utils._effects import survives_a_rollback
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE, LedgerRow, ledger_table
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_dates import ALREADY_THERE
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import Function, analyzes, lasting
@@ -182,6 +184,11 @@ def _doubt(  # noqa: PLR0917
     outside = _OUTSIDE.search(script)
     if outside:
         return "the script uses what no rollback undoes or what hides its work: %s" % " ".join(outside.group(1).lower().split())
+    beyond = reaches_outside(script)
+    if beyond:
+        return "the script reaches beyond the database: %s" % beyond
+    if survives_a_rollback(script):
+        return "the script sets sequences or builds its code, which no rollback undoes or no text shows"
     called = lasting(script, functions)
     if called:
         return "the script can reach functions that do what no rollback undoes: %s" % ", ".join(called[:10])

@@ -24,6 +24,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._comparison impor
 from ansible_collections.pgops.migrations.plugins.module_utils._effects import DATA, DYNAMIC, NONE, SCHEMA, effect, is_conditional, survives_a_rollback, undoes
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_dates import LATER, SINCE, TAKEN_BACK, older, proves, refused_as_there, uninformative
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import entangled
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_rows import tables_of
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Changes, Finding, Objects, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import keywords
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import Chain, mentions, scan, split_name
@@ -32,6 +33,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._substate import 
 #: What a role or a default privilege of the live server adds to an object; compared only where the script deals with it.
 _RIGHTS = re.compile(r"grants |owner |security label ")
 _RIGHTS_WORDS = re.compile(r"\b(grant|revoke|owner|privileges|label)\b", re.I)
+#: What proves a data step that does not show.
+ASK = "migration_assert_sql can tell"
 #: What sets values besides the schema in a statement that may find its work done.
 _ROWS = frozenset(["using", "restart", "update"])
 
@@ -200,6 +203,10 @@ def _judge(  # noqa: PLR0917
         return UNKNOWN, "the schema shows nothing of it, but columns were dropped since it began, and its data steps do not show: %s" % _listed(gone)
     if all(point <= found.clean for point in found.points) and old:
         return CLEAN, "%s; nothing else of it shows" % old
+    if all(point <= found.clean for point in found.points) and not attempt.refused and attempt.assertion is not False:
+        doubt = _taken_back(replay, attempt)
+        if doubt:
+            return UNKNOWN, doubt
     if all(point <= found.clean for point in found.points):
         return CLEAN, "the schema shows nothing of it, and the first step that lasts would show" if found.clean < found.steps else "no step of it lasts"
     if all(point >= found.complete for point in found.points):
@@ -211,6 +218,10 @@ def _judge(  # noqa: PLR0917
             return UNKNOWN, "the schema is as after it, but an earlier run may have made it so, and its data steps do not show"
         if data and attempt.assertion is not True and not proves(replay, keys, attempt, data):
             return UNKNOWN, "the schema is as after it, but it may have been so before, and step %d, which changes rows or values, does not show" % data
+        bare = [number for number in _unseen(replay, keys) if number not in attempt.wrote]
+        if bare and attempt.assertion is not True:
+            text = "the schema is as after it, but somebody may have made it so by hand: no row shows that step %d ran (%s)"
+            return UNKNOWN, text % (bare[0], ASK)
         return UNRECORDED, "the schema is as after its last step" + (", and data steps before that are committed with it" if data else "")
     if all(found.clean < point < found.complete for point in found.points):
         return PARTIAL, "it stopped %s" % where + ("; %s" % old if old else "")
@@ -219,12 +230,26 @@ def _judge(  # noqa: PLR0917
 
 def _last_unseen(replay: Replay, keys: t.Sequence[str]) -> int:
     """The last step that does what the schema does not show; 0 where there is none."""
-    unseen = [
+    return max(_unseen(replay, keys), default=0)
+
+
+def _unseen(replay: Replay, keys: t.Sequence[str]) -> list[int]:
+    return [
         number
         for number, step in enumerate(replay.steps, 1)
         if not _idle(replay, keys, number) and (step.effect in (DATA, DYNAMIC) or (number <= len(replay.changes) and not _shows(replay, keys, number)))
     ]
-    return max(unseen, default=0)
+
+
+def _taken_back(replay: Replay, attempt: Attempt) -> str:
+    """Why it may have been committed, and what shows of it taken back by hand; only where nobody saw its end."""
+    if attempt.touched:
+        text = "the schema shows nothing of it, but rows were written since it began, and somebody may have taken back the rest by hand: %s (%s)"
+        return text % (_listed(attempt.touched), ASK)
+    hidden = [number for number, step in enumerate(replay.steps, 1) if step.effect in (DATA, DYNAMIC) and tables_of(step) is None]
+    if not hidden:
+        return ""
+    return "the schema shows nothing of it, but nobody saw its end, and step %d leaves no row that would show whether it ran (%s)" % (hidden[0], ASK)
 
 
 def _elsewhere(found: Finding, replay: Replay) -> list[str]:

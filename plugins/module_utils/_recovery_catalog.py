@@ -80,6 +80,21 @@ def read_dates(conn: t.Any, target: Target, unfinished: LedgerRow, replay: Repla
     return {key: date for key, date in found.items() if date}
 
 
+def witnesses(conn: t.Any, replay: Replay, dates: t.Mapping[str, str]) -> set[int]:
+    """The transactions (32 bit) that left what the script makes, alters or drops, as far as it is younger than the ledger's row."""
+    now = next_xid(conn)
+    written = {key: list(xids) for key, xids in rows(conn, _WRITTEN)}
+    found: set[int] = set()
+    for key, date in dates.items():
+        if date == SINCE and key in written:
+            found.update(_rows(key, written[key], replay))
+        elif date == SINCE:
+            table = _table_of(key, written)
+            # The newest of the columns that were dropped.
+            found.update(sorted(written[table], key=lambda xid: widen(xid, now))[-1:] if table else ())
+    return found
+
+
 def _rows(key: str, xids: list[int], replay: Replay) -> list[int]:
     # Of what was there before, the other rows may be as old as it is.
     return xids[:1] if key in replay.before else xids
@@ -104,4 +119,4 @@ def _table_of(key: str, written: t.Mapping[str, t.Sequence[int]]) -> str | None:
     return entry if entry in written else None
 
 
-__all__ = ("read_dates",)
+__all__ = ("read_dates", "witnesses")

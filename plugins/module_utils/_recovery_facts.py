@@ -20,8 +20,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._evidence import functions_of
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, compared, decide
-from ansible_collections.pgops.migrations.plugins.module_utils._recovery_catalog import read_dates
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_catalog import read_dates, witnesses
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import lasting
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_rows import steps_that_wrote, written_since
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Finding, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._replay import applied_history, files_of, on_database, replay
 from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import unseen
@@ -150,6 +151,11 @@ def examine(target: Target, found: Survey, name: str, options: t.Mapping[str, t.
             replayed, live, silent = _compare(conn, target, found, t.cast(str, script), options, lock)
         if replayed is not None and verdict.row is not None:
             attempt = dataclasses.replace(attempt, dates=read_dates(conn, target, verdict.row, replayed, compared(replayed)))
+            attempt = dataclasses.replace(
+                attempt,
+                wrote=steps_that_wrote(conn, target, replayed.steps, witnesses(conn, replayed, attempt.dates)),
+                touched=() if attempt.refused else written_since(conn, target, verdict.row, replayed.steps),
+            )
         finding = decide(replayed, live, attempt) if replayed is not None and live is not None else None
     state, reason = combine(by_ids, finding, silent, edited)
     if state == CLEAN and _effects.advances(script or ""):

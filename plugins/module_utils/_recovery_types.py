@@ -50,6 +50,8 @@ class Attempt:
     (None: not in the folder) of other unfinished migrations. ``assertion``: what the operator's query about
     the data part said: it is done, or it is not. ``dates``: which of its objects are older than the migration, or not
     (see _recovery_dates). ``lasting``: functions that it can reach and whose work no rollback undoes.
+    ``wrote``: the data steps whose tables have rows of the transaction that made its objects. ``touched``: tables of its
+    INSERTs and UPDATEs with rows written since it began.
     """
 
     logs: str | None = None
@@ -59,6 +61,8 @@ class Attempt:
     assertion: bool | None = None
     dates: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     lasting: tuple[str, ...] = ()
+    wrote: frozenset[int] = frozenset()
+    touched: tuple[str, ...] = ()
 
     @property
     def refused(self) -> str | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+from ansible_collections.pgops.migrations.plugins.module_utils._effects import without_comments
+
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _CONDITIONAL = re.compile(r"\bIF\s+(?:NOT\s+)?EXISTS\b|\bCREATE\s+OR\s+REPLACE\b", re.I)
 _USING = re.compile(r"\bTYPE\b[^;]*?\bUSING\b", re.I)
@@ -23,6 +25,7 @@ _SEQUENCE = re.compile(r"\bDROP\s+SEQUENCE\b|\bDROP\s+IDENTITY\b|\bRESTART\b", r
 
 def made_anew(script: str) -> list[str]:
     """Columns and tables that a script both drops and makes: their values do not survive."""
+    script = without_comments(script)
     columns = set(_DROPPED.findall(script)) & set(_ADDED.findall(script))
     tables = set(_TABLE_DROPPED.findall(script)) & set(_TABLE_MADE.findall(script))
     return sorted("column %s" % name for name in columns) + sorted("table %s" % name for name in tables)
@@ -30,6 +33,7 @@ def made_anew(script: str) -> list[str]:
 
 def unseen(script: str) -> str:
     """Why the schema alone does not show how far a script came, or an empty text."""
+    script = without_comments(script)
     conditional = _CONDITIONAL.search(script)
     if conditional:
         return "the script has conditional statements (%s): what they make may have been there before" % " ".join(conditional.group().upper().split())
@@ -46,6 +50,7 @@ def remarks(name: str, script: str) -> list[str]:
 
     The latter is known of the catalogue, and not guessed from the text.
     """
+    script = without_comments(script)
     found: list[str] = []
     if _USING.search(script):
         found.append("%s computes values anew (TYPE .. USING): they are converted back as they are now, and not as they were before." % name)

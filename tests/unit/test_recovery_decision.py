@@ -16,6 +16,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._folder import Mi
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery import combine, decide
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_dates import Window, dated, window
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_reach import Function, analyzes, lasting
+from ansible_collections.pgops.migrations.plugins.module_utils._recovery_rows import tables_of
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_scripts import after_loses, before_loses, remaining
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Attempt, Finding, Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._resolve import plan_rows
@@ -76,7 +77,10 @@ def dates_of(script: str, live: str, date: str = "since") -> dict[str, str]:
 
 
 def attempt_of(script: str, live: str, logs: str | None = None, **more: t.Any) -> Attempt:
-    return Attempt(logs, dates=more.pop("dates", dates_of(script, live)), **more)
+    # Where the schema is as after the script, its INSERTs and UPDATEs left rows of its transaction.
+    steps = replay_of(script).steps
+    wrote = frozenset(number for number, step in enumerate(steps, 1) if tables_of(step)) if script.split() == live.split() or "u" in script else frozenset()
+    return Attempt(logs, dates=more.pop("dates", dates_of(script, live)), wrote=wrote, **more)
 
 
 REFUSED = "Database error code: 23505\n\nDatabase error:\nERROR: duplicate key"
@@ -95,14 +99,14 @@ CASES: list[tuple[str, str, str | None, str]] = [
     # an error in words that are not known
     ("a 0", "a", "FEHLER: irgendwas", UNKNOWN), ("a b", "a b", "FEHLER: irgendwas", UNRECORDED), ("a", "", "FEHLER: irgendwas", CLEAN),
     # a sequence that was set stays set
-    ("a seq b", "", None, UNKNOWN), ("a seq b", "a", None, PARTIAL), ("a seq b", "a b", None, UNRECORDED), ("seq", "", REFUSED, UNKNOWN),
+    ("a seq b", "", None, UNKNOWN), ("a seq b", "a", None, PARTIAL), ("a seq b", "a b", None, UNKNOWN), ("seq", "", REFUSED, UNKNOWN),
     # what leaves nothing
     ("set a", "", None, CLEAN), ("a set", "a", None, UNRECORDED), ("0", "", None, CLEAN), ("set u set", "", None, UNKNOWN),
     # transactions of the script's own
     ("( a u )", "", None, CLEAN), ("( a u )", "a", None, UNRECORDED), ("( a u ) b", "a", None, PARTIAL), ("( u ) a", "", None, UNKNOWN),
-    # code may do anything, or nothing on other data
-    ("do a", "", None, UNKNOWN), ("do a", "a", None, UNRECORDED), ("a do", "a", None, UNKNOWN), ("a do b", "a", None, PARTIAL),
-    ("do+b", "", None, UNKNOWN), ("do+b", "b", None, UNRECORDED), ("c do+b", "c", None, UNKNOWN), ("c do+b a", "c a", None, UNKNOWN),
+    # code may do anything, leaves no row that is known to be its own, and what shows may be made by hand; or nothing on other data
+    ("do a", "", None, UNKNOWN), ("do a", "a", None, UNKNOWN), ("a do", "a", None, UNKNOWN), ("a do b", "a", None, PARTIAL),
+    ("do+b", "", None, UNKNOWN), ("do+b", "b", None, UNKNOWN), ("c do+b", "c", None, UNKNOWN), ("c do+b a", "c a", None, UNKNOWN),
     # helper tables that come and go
     ("a u -a", "", None, UNKNOWN), ("a u -a", "a", None, PARTIAL), ("a u -a", "", REFUSED, CLEAN),
     # statements that may find their work done
@@ -161,7 +165,9 @@ def test_what_was_made_after_the_migration_had_ended() -> None:
 
 def test_one_later_witness_is_enough_but_none_may_contradict() -> None:
     replay, live = replay_of("u a b"), live_of("a b")
-    assert decide(replay, live, Attempt(dates={"table public.b": "since"})).state == UNRECORDED
+    assert decide(replay, live, Attempt(dates={"table public.b": "since"}, wrote=frozenset([1]))).state == UNRECORDED
+    # Made by hand after the client had died: no row of that transaction.
+    assert decide(replay, live, Attempt(dates={"table public.b": "since"})).state == UNKNOWN
     assert decide(replay, live, Attempt(dates={"table public.b": "since", "table public.a": "before"})).state == UNKNOWN
 
 
@@ -214,6 +220,25 @@ def test_a_column_that_somebody_took_back() -> None:
     assert decide(replay_of("c a"), live_of(""), gone).state == CLEAN
 
 
+def test_what_somebody_took_back_after_the_commit() -> None:
+    """Killed, so nobody saw the end: rows written since, or a step that leaves none, keep it from being clean."""
+    assert decide(replay_of("a u"), live_of(""), Attempt(touched=("u",))).state == UNKNOWN
+    assert decide(replay_of("a v"), live_of(""), Attempt()).state == UNKNOWN
+    assert decide(replay_of("a u"), live_of(""), Attempt()).state == CLEAN
+    assert decide(replay_of("a v"), live_of(""), Attempt(assertion=False)).state == CLEAN
+
+
+@pytest.mark.parametrize(
+    ("script", "lasts"),
+    [
+        ("SELECT U&\"\\0073etval\"('s', 9)", True), ("DO $$ BEGIN EXECUTE E'SELECT \\x73etval(1)'; END $$", True), ("DO $$ BEGIN EXECUTE 'set' || 'val'; END $$", True),
+        ("CREATE TRIGGER t BEFORE UPDATE ON u FOR EACH ROW EXECUTE FUNCTION f()", False), ("GRANT EXECUTE ON FUNCTION f() TO app", False), ("UPDATE u SET c = E'a\\nb'", False),
+    ],
+)  # fmt: skip
+def test_code_that_no_text_shows(script: str, lasts: bool) -> None:
+    assert _effects.survives_a_rollback(script) == lasts
+
+
 def test_what_the_scripts_lose() -> None:
     replay = replay_of("c u a -a v do")
     found = decide(replay, live_of("c a"), attempt_of("c a", "c a"))
@@ -248,8 +273,8 @@ def test_the_rest_of_a_script(script: str, at: int, rest: t.Optional[tuple[str, 
 
 
 def test_such_functions_leave_nothing_clean() -> None:
-    assert decide(replay_of("a do"), live_of(""), Attempt()).state == CLEAN
-    assert decide(replay_of("a do"), live_of(""), Attempt(lasting=("sets",))).state == UNKNOWN
+    assert decide(replay_of("a do"), live_of(""), Attempt(REFUSED)).state == CLEAN
+    assert decide(replay_of("a do"), live_of(""), Attempt(REFUSED, lasting=("sets",))).state == UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._rewrites import 
         ('ALTER TABLE "User" DROP COLUMN "age",\nADD COLUMN     "age" INTEGER;', ['column "age"'], "makes anew", 0),
         ("ALTER TABLE IF EXISTS users DROP COLUMN email, ADD COLUMN email text", ["column email"], "conditional", 0),
         ('CREATE TABLE "new_User" (id int); DROP TABLE "User"; ALTER TABLE "new_User" RENAME TO "User"', ['table "User"'], "makes anew", 0),
+        ("DROP TABLE IF /* old */ EXISTS legacy", [], "conditional", 0),
+        ("ALTER TABLE users DROP COLUMN IF --c\n EXISTS extra", [], "conditional", 0),
         ("CREATE INDEX IF NOT EXISTS i ON a (b)", [], "conditional", 0),
         ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", [], "conditional", 0),
         ("ALTER TABLE p ALTER price TYPE int USING price * 100", [], "computes", 1),
