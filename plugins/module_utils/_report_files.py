@@ -49,6 +49,11 @@ def file_name(name: str) -> str:
     return "%s~%s" % (quoted[:120], hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16])
 
 
+def html_path_of(report_path: str) -> str:
+    """The report in HTML beside the one in Markdown."""
+    return os.path.splitext(report_path)[0] + ".html"
+
+
 def paths_of(reports_dir: str, run_id: str, target: str) -> tuple[str, str]:
     """Where the record and the report of a target are."""
     base = os.path.join(reports_dir, file_name(run_id), file_name(target))
@@ -255,6 +260,6 @@ def _append(handle: t.Any, text: str) -> None:
 
 
 __all__ = (
-    "LOG", "LOG_LINES", "append_log", "counted_before", "file_name", "is_record", "paths_of", "prepare", "read_record", "to_json", "with_earlier_count",
-    "write_whole",
+    "LOG", "LOG_LINES", "append_log", "counted_before", "file_name", "html_path_of", "is_record", "paths_of", "prepare", "read_record", "to_json",
+    "with_earlier_count", "write_whole",
 )  # fmt: skip

@@ -138,6 +138,11 @@ report_path:
   returned: always
   type: str
   sample: /var/lib/migrations/reports/20261122-1/staging1.md
+html_path:
+  description: The same report as one HTML file, which loads nothing from elsewhere.
+  returned: always
+  type: str
+  sample: /var/lib/migrations/reports/20261122-1/staging1.html
 log_path:
   description: The migration log.
   returned: always
@@ -180,12 +185,14 @@ from ansible_collections.pgops.migrations.plugins.module_utils._record import bu
 from ansible_collections.pgops.migrations.plugins.module_utils._report_files import (
     LOG,
     append_log,
+    html_path_of,
     paths_of,
     prepare,
     to_json,
     with_earlier_count,
     write_whole,
 )
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html import html
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import report
 
 TEXTS = ("run_id", "runbook", "target", "environment", "database", "revision", "started_at")
@@ -217,7 +224,7 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
     result = {
         "outcome": record["outcome"], "sentence": record["sentence"], "ok": record["outcome"] in GOOD, "record": record,
         "loss_lines": lines_of_record(record),
-        "path": path, "report_path": report_path, "log_path": os.path.join(params["reports_dir"], LOG),
+        "path": path, "report_path": report_path, "html_path": html_path_of(report_path), "log_path": os.path.join(params["reports_dir"], LOG),
     }  # fmt: skip
     if module.check_mode:
         return dict(result, changed=record["changed"], logged=0)
@@ -225,7 +232,9 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
         prepare(params["reports_dir"], params["run_id"])
         write_whole(path, to_json(record))
         write_whole(report_path, report(record))
-        return dict(result, changed=record["changed"], logged=append_log(params["reports_dir"], log_entries(record)))
+        logged = append_log(params["reports_dir"], log_entries(record))
+        write_whole(html_path_of(report_path), html(record))
+        return dict(result, changed=record["changed"], logged=logged)
     except MigrationError as error:
         # What came of the run must not be lost with the file.
         error.facts = dict(result, **error.facts)

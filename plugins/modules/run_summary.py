@@ -131,7 +131,7 @@ rows:
   elements: dict
   sample: [{target: staging1, outcome: applied, ok: true, applied: 4}]
 path:
-  description: The page C(index.md); empty where nothing is written.
+  description: The page C(index.md); empty where nothing is written. Beside it is the same as C(index.html).
   returned: success
   type: str
   sample: /var/lib/migrations/reports/20261122-1/index.md
@@ -154,7 +154,17 @@ from urllib.parse import quote
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._module_local import run_local
-from ansible_collections.pgops.migrations.plugins.module_utils._report_files import file_name, is_record, paths_of, prepare, read_record, to_json, write_whole
+from ansible_collections.pgops.migrations.plugins.module_utils._report_files import (
+    file_name,
+    html_path_of,
+    is_record,
+    paths_of,
+    prepare,
+    read_record,
+    to_json,
+    write_whole,
+)
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html import index
 from ansible_collections.pgops.migrations.plugins.module_utils._summary import (
     RUN_COLUMNS,
     STATE_COLUMNS,
@@ -205,8 +215,22 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
         links = {target: quote(file_name(target), safe="") + ".md" for target in reported}
         title = "Run %s: %s" % (params["run_id"], summary["counts"] or "no target")
         write_whole(path, index_text(title, columns, rows, links))
+        if states is None:
+            write_whole(os.path.join(folder, "index.html"), _index(params, targets))
         write_whole(os.path.join(folder, "summary.json"), to_json(dict(summary, format=1, run_id=params["run_id"])))
     return dict(summary, changed=False, lines=lines_of(columns, rows, params["width"]), path=path)
+
+
+def _index(params: t.Mapping[str, t.Any], targets: t.Sequence[str]) -> str:
+    """The page over all targets, with links to their reports."""
+    found = {target: record_of(params, target) for target in targets}
+    links = {
+        target: quote(file_name(target), safe="") + ".html"
+        for target in targets
+        if os.path.exists(html_path_of(paths_of(params["reports_dir"], params["run_id"], target)[1]))
+    }
+    missing = {target: why for target, (record, why) in found.items() if record is None}
+    return index([record for record, _why in found.values() if record is not None], links, missing)
 
 
 def main() -> None:

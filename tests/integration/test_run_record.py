@@ -76,7 +76,7 @@ def test_writes_record_report_and_log(reports: Reports) -> None:
     ]
     log = (reports.folder / "migration_log.md").read_text()
     assert log.startswith("# Migration log\n") and log.count("\nDate: ") == 2
-    assert [path.name for path in reports.files()] == ["migration_log.jsonl", "migration_log.md", "staging1.json", "staging1.md"]
+    assert [path.name for path in reports.files()] == ["migration_log.jsonl", "migration_log.md", "staging1.html", "staging1.json", "staging1.md"]
     for path in reports.files():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE(reports.folder.stat().st_mode) == stat.S_IMODE((reports.folder / "r1").stat().st_mode) == 0o700

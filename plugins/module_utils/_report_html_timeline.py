@@ -1,0 +1,294 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""The parts of a report that show the deploy over its time: migrations, sessions, sizes, locks, blocks. Pure: no I/O.
+
+Everything that a chart shows stands in a text or a table, too.
+"""
+
+from __future__ import annotations
+
+import math
+import typing as t
+
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import (
+    Child,
+    Html,
+    badge,
+    code,
+    duration,
+    duration_text,
+    facts,
+    fold,
+    is_number,
+    items,
+    join,
+    number,
+    section,
+    size,
+    size_text,
+    table,
+    tag,
+    text,
+)  # fmt: skip
+from ansible_collections.pgops.migrations.plugins.module_utils._report_svg import Frame, Series, bar, panel, series_of
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
+
+Record = t.Mapping[str, t.Any]
+Said = t.Callable[[float], str]
+#: Migrations that are drawn at once, and rows of a table.
+_BARS, _MOST = 40, 25
+_STATES = {
+    "applied": "pass", "running": "warn", "rolled_back": "warn", "failed": "fail", "failed_clean": "fail", "failed_partial": "fail",
+    "committed_unrecorded": "fail",
+}  # fmt: skip
+_SAMPLE = ("active", "idle_in_transaction", "waiting", "blocked")
+
+
+def timeline(record: Record) -> Html:
+    """The migrations as bars, and what the server did meanwhile as lines."""
+    monitor = _monitor(record)
+    span = _seconds(monitor)
+    entries = _entries(monitor.get("migrations"))
+    drawn = [_timed(entry, span) for entry in entries] if entries and span else _durations(record)
+    return section(
+        "timeline", "Timeline" if monitor else "Migrations",
+        _said(record, monitor), _undone(record), _list(drawn), _panels(monitor, span), _events(monitor), _samples(monitor),
+        _names("Would be applied", (record["deploy"] or {}).get("would_apply")), _pending(record),
+    )  # fmt: skip
+
+
+def _monitor(record: Record) -> Record:
+    found = (record["deploy"] or {}).get("monitor")
+    return found if isinstance(found, dict) else {}
+
+
+def _entries(value: t.Any) -> list[Record]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _seconds(monitor: Record) -> float:
+    """What the time axis ends with."""
+    ends = [monitor.get("seconds"), *(entry.get("t") for entry in _entries(monitor.get("samples")))]
+    ends += [entry.get(key) for entry in _entries(monitor.get("migrations")) for key in ("started", "ended")]
+    return max((float(value) for value in ends if is_number(value) and math.isfinite(value)), default=0.0)
+
+
+def _said(record: Record, monitor: Record) -> Html | None:
+    deploy = record["deploy"] or {}
+    if not monitor:
+        # Where the page says "not watched", a deploy must have been.
+        return tag("p", "The deploy was not watched; these are the durations that the ledger has.", class_="about") if deploy.get("applied") else None
+    samples = _entries(monitor.get("samples"))
+    drawn = Html("")
+    if is_number(monitor.get("taken")) and monitor["taken"] > len(samples):
+        drawn = text(", drawn as %s: the highest of their neighbours" % format(len(samples), ",d"))
+    return facts([
+        ("Deploy", duration(deploy["seconds"]) if is_number(deploy.get("seconds")) else None),
+        ("Samples", join([number(monitor.get("taken")), drawn])),
+        ("Watched", duration(monitor["seconds"]) if is_number(monitor.get("seconds")) else None),
+        ("Other sessions that waited", number(monitor["blocked_sessions"]) if is_number(monitor.get("blocked_sessions")) else None),
+        ("Longest wait of another session", duration(monitor["longest_block"]) if is_number(monitor.get("longest_block")) else None),
+        ("Longest wait of the migration", duration(monitor["longest_wait"]) if is_number(monitor.get("longest_wait")) else None),
+    ])  # fmt: skip
+
+
+def _undone(record: Record) -> Html | None:
+    applied = (record["deploy"] or {}).get("applied")
+    return tag("p", "What is shown as applied was undone by the rollback.", class_="about") if record["outcome"] == "rolled_back" and applied else None
+
+
+def _timed(entry: Record, span: float) -> Html:
+    begin, end = entry.get("started"), entry.get("ended")
+    state = str(entry.get("state") or "unknown")
+    head: list[Child] = [code(entry.get("name")), badge(_STATES.get(state, "none"), state)]
+    if not is_number(begin):
+        return tag("li", tag("div", *head, class_="bar-head"))
+    until = end if is_number(end) else span
+    took = (
+        join([duration(round(until - begin, 3)), text(" from"), duration(begin)], " ")
+        if is_number(end)
+        else join([text("from"), duration(begin), text("on, no end seen")], " ")
+    )
+    return tag("li", tag("div", *head, tag("span", took, class_="n"), class_="bar-head"), bar(float(begin), float(until), span, _STATES.get(state, "none")))
+
+
+def _durations(record: Record) -> list[Html]:
+    """Without a monitor: bars that all begin at the left, since it is not known when which began."""
+    applied = _entries((record["deploy"] or {}).get("applied"))
+    longest = max((entry["seconds"] for entry in applied if is_number(entry.get("seconds"))), default=0.0)
+    return [
+        tag("li", tag("div", code(entry.get("name")), tag("span", duration(entry.get("seconds")), class_="n"), class_="bar-head"),
+            bar(0.0, float(entry["seconds"]), float(longest), "pass") if is_number(entry.get("seconds")) and longest else None)
+        for entry in applied
+    ]  # fmt: skip
+
+
+def _list(drawn: t.Sequence[Html]) -> Html | None:
+    if not drawn:
+        return None
+    first = tag("ol", *drawn[:_BARS], class_="bars")
+    return (
+        join([first, fold("%s more" % format(len(drawn) - _BARS, ",d"), tag("ol", *drawn[_BARS:], class_="bars", start=_BARS + 1))])
+        if len(drawn) > _BARS
+        else first
+    )
+
+
+def _panels(monitor: Record, span: float) -> Html | None:
+    samples = _entries(monitor.get("samples"))
+    if not samples or not span:
+        return None
+    spans = [(one["started"], one["ended"]) for one in _entries(monitor.get("migrations")) if is_number(one.get("started")) and is_number(one.get("ended"))]
+    frame = Frame(span, spans, [one["at"] for one in _entries(monitor.get("cancelled")) if is_number(one.get("at"))])
+    sessions = [("active", "active", "s1"), ("idle_in_transaction", "idle in transaction", "s2"), ("waiting", "waiting for a lock", "s3")]
+    drawn = [
+        _panel(("sessions", "Sessions"), samples, sessions, frame, _whole),
+        _panel(("blocked", "Waiting for the migration"), samples, [("blocked", "blocked sessions", "s4")], frame, _whole),
+        _panel(("size", "Size of the database"), samples, [("size", "size", "s1")], frame, size_text, from_zero=False),
+        _panel(("wal", "Write-ahead log since the start"), samples, [("wal", "write-ahead log", "s1")], frame, _size),
+        _panel(("temp", "Temporary files since the start"), samples, [("temp", "temporary files", "s1")], frame, _size) if _any(samples, "temp") else None,
+        _panel(("lag", "Replication lag"), samples, [("lag", "lag", "s1")], frame, _lag) if _any(samples, "lag") else None,
+    ]
+    found = [one for one in drawn if one]
+    key = tag("p", "Shaded: while a migration ran%s." % (". Dashed: the watchdog stepped in" if frame.marks else ""), class_="about")
+    return tag("div", *found, key, class_="panels") if found else None
+
+
+def _any(samples: t.Sequence[Record], key: str) -> bool:
+    return any(entry.get(key) for entry in samples)
+
+
+def _whole(value: float) -> str:
+    return "%g" % value
+
+
+def _size(value: float) -> str:
+    return size_text(value) if value else "0"
+
+
+def _lag(value: float) -> str:
+    return duration_text(value) if value else "0"
+
+
+def _panel(
+    panel_of: tuple[str, str], samples: t.Sequence[Record], lines: t.Sequence[tuple[str, str, str]], frame: Frame, said: Said, from_zero: bool = True
+) -> Html | None:
+    """One chart; none where the server gave nothing.
+
+    :param panel_of: its id and its title. ``lines``: key of the samples, name, style.
+    """
+    ident, title = panel_of
+    found = [one for one in (series_of(samples, key, name, style) for key, name, style in lines) if one.known()]
+    if not found:
+        return None
+    described = "; ".join(_described(one, said) for one in found) + ". The samples are in a table below."
+    keys = [tag("span", tag("span", aria_hidden="true", class_="swatch %s" % one.style), text(_described(one, said)), class_="key") for one in found]
+    caption = tag("figcaption", tag("span", title, class_="panel-title"), *keys)
+    drawn = panel("chart-" + ident, title, described, found, frame, from_zero, said)
+    return tag("figure", caption, drawn, class_="panel")
+
+
+def _described(one: Series, said: Said) -> str:
+    values = [value for _at, value in one.known()]
+    return "%s: %s to %s" % (one.name, said(min(values)), said(max(values))) if min(values) != max(values) else "%s: %s" % (one.name, said(values[0]))
+
+
+def _events(monitor: Record) -> Html | None:
+    """Where the watchdog stepped in, and what the server told of its progress."""
+    rows = [[duration(one.get("at")), text(one.get("what")), text(one.get("reason")), number(one.get("retry"))] for one in _entries(monitor.get("cancelled"))]
+    parts: list[Child] = []
+    if rows:
+        parts.append(table("Cancelled by the watchdog", ["At", "What", "Why", " Retry"], rows, ident="cancelled-table", most=_MOST, stacked=True))
+    builds = [[code(one.get("index")), code(one.get("table")), duration(one.get("seconds"))] for one in _entries(monitor.get("index_builds"))]
+    if builds:
+        parts.append(table("Indexes built on tables of before", ["Index", "Table", " Took"], builds, ident="builds-table", most=_MOST, stacked=True))
+    rewrites = monitor.get("rewrites")
+    if isinstance(rewrites, list) and rewrites:
+        parts += [tag("h3", "Tables written anew"), items([code(name) for name in rewrites])]
+    steps = [
+        [
+            duration(one.get("at")),
+            text(one.get("command")),
+            code(one.get("relation")),
+            text(one.get("phase")),
+            _percent(one.get("percent")),
+            code(one.get("migration")),
+        ]
+        for one in _entries(monitor.get("progress"))
+    ]
+    if steps:
+        drawn = table("Progress, as last seen", ["At", "Command", "Relation", "Phase", " Done", "Migration"], steps, ident="progress-table", most=_MOST)
+        parts.append(fold("Progress that the server told (%d)" % len(steps), drawn))
+    return join(parts) if parts else None
+
+
+def _percent(value: t.Any) -> Html:
+    return tag("data", "%.0f %%" % value, value=repr(value)) if is_number(value) else text("–")
+
+
+def _samples(monitor: Record) -> Html | None:
+    samples = _entries(monitor.get("samples"))
+    if not samples:
+        return None
+    headers = [" At", " Active", " Idle in transaction", " Waiting", " Blocked", " Size", " Write-ahead log", " Temporary files", " Lag", " Oldest transaction"]
+    rows = [
+        [duration(one.get("t")), *(number(one.get(key)) for key in _SAMPLE), *(size(one.get(key)) for key in ("size", "wal", "temp")),
+         duration(one.get("lag")), duration(one.get("oldest_transaction"))]
+        for one in samples
+    ]  # fmt: skip
+    return fold(
+        "The samples as a table (%s)" % format(len(samples), ",d"), table("Samples of the monitor", headers, rows, ident="samples-table"), class_="samples"
+    )
+
+
+def _names(title: str, names: t.Any) -> Html | None:
+    return join([tag("h3", title), items([code(name) for name in names])]) if isinstance(names, list) and names else None
+
+
+def _pending(record: Record) -> Html | None:
+    deploy = record["deploy"] or {}
+    return _names("Still pending", deploy.get("pending")) if record["outcome"] != "rolled_back" and not deploy.get("would_apply") else None
+
+
+def locks(record: Record) -> Html:
+    """The migrator's locks, and who waited for whom."""
+    monitor = _monitor(record)
+    if not monitor:
+        return Html("")
+    held = [
+        [code(one.get("relation")), code(one.get("mode")), duration(one.get("held")), duration(one.get("waited")), duration(one.get("first"))]
+        for one in _entries(monitor.get("locks"))
+    ]
+    waits = [
+        [_who(one), duration(one.get("seconds")), duration(one.get("at")), code(one.get("relation")), code(one.get("mode")), text(one.get("by"))]
+        for one in _entries(monitor.get("blocks"))
+    ]
+    sessions = monitor.get("blocked_sessions")
+    more = sessions if isinstance(sessions, int) and sessions > len(waits) > 0 else 0
+    nobody = "Nobody was seen waiting, neither for the migration nor the migration for others." if not waits and not sessions else None
+    return section(
+        "locks", "Locks and blocks",
+        _drawn_locks(held) if held else tag("p", "No lock of a migration was seen."),
+        _drawn_waits(waits) if waits else tag("p", nobody) if nobody else None,
+        tag("p", "In all %s waited; the longest waits are shown." % plural(more, "other session")) if more else None,
+    )  # fmt: skip
+
+
+def _drawn_locks(rows: t.Sequence[t.Sequence[Child]]) -> Html:
+    return table("Locks of the migrations", ["Relation", "Mode", " Held", " Waited for", " First at"], rows, ident="locks-table", most=_MOST, stacked=True)
+
+
+def _drawn_waits(rows: t.Sequence[t.Sequence[Child]]) -> Html:
+    return table("Who waited for whom", ["Who", " Waited", " At", "For", "Mode", "By"], rows, ident="blocks-table", most=_MOST, stacked=True)
+
+
+def _who(one: Record) -> Html:
+    named = [code(one[key]) for key in ("application", "user") if one.get(key)]
+    return join([join(named, " as "), text("(pid %s)" % one["pid"])], " ") if is_number(one.get("pid")) else join(named, " as ") or text("the migration")
+
+
+__all__ = ("locks", "timeline")
