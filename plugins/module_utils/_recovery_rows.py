@@ -69,7 +69,7 @@ def _ask(conn: t.Any, target: Target, query: str, table: Chain, xid: str) -> boo
     name = sql.Identifier(*(table if len(table) > 1 else (target.schema, *table)))
     try:
         execute(conn, "BEGIN READ ONLY")
-        execute(conn, "SELECT set_config('statement_timeout', '%s', true), set_config('lock_timeout', '2s', true)" % _TIMEOUT)
+        execute(conn, "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', '2s', true)", (str(_TIMEOUT),))
         # Rows that a policy hides would be missed.
         execute(conn, "SET LOCAL row_security = off")
         text = name.as_string(conn)

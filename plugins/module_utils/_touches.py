@@ -17,6 +17,7 @@ import re
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _effects, _sql, _sql_names
+from ansible_collections.pgops.migrations.plugins.module_utils._sql_targets import columns, names_after, targets
 
 #: Differences of rows, and of definitions; large objects and sequences have kinds of their own.
 ADDED, REMOVED, CHANGED, NOT_COMPARED = "rows_more", "rows_fewer", "content_changed", "content_not_compared"
@@ -93,7 +94,7 @@ def touches(script: str) -> list[Touch]:
     for statement in statements:
         found += _of_statement(statement, calls)
     # A column that goes and one that comes under its name: other values in as many rows.
-    tables = {name for name, column in _columns(statements, "drop") if (name, column) in _columns(statements, "add")}
+    tables = {name for name, column in columns(statements, "drop") if (name, column) in columns(statements, "add")}
     return found + [Touch(frozenset([name]), frozenset([CHANGED]), frozenset()) for name in sorted(tables)]
 
 
@@ -131,7 +132,7 @@ def renamed_values(script: str) -> frozenset[_sql_names.Chain]:
     for statement in _sql.split(script):
         words = _sql.keywords(statement)
         if words[:2] == ["alter", "type"] and "rename" in words and "value" in words:
-            found |= _names_after(statement, ("type",))
+            found |= names_after(statement, ("type",))
     return frozenset(found)
 
 
@@ -207,91 +208,13 @@ def _of_writes(statement: str, words: t.Sequence[str], bag: frozenset[str], larg
 
 def _of_targets(text: str, bag: frozenset[str], code: bool = False) -> list[Touch]:
     found = []
-    for verb, names in _targets(text, code):
+    for verb, names in targets(text, _WRITES, code):
         kinds = set(_WRITES[verb])
         if verb == "insert" and {"conflict", "do", "update"} <= bag:
             kinds.add(CHANGED)
         if verb == "truncate" and {"restart", "identity"} <= bag:
             kinds |= _SEQUENCE
         found.append(Touch(names, frozenset(kinds), bag | {verb}, exact=True))
-    return found
-
-
-def _targets(text: str, code: bool) -> t.Iterator[tuple[str, frozenset[_sql_names.Chain]]]:
-    """Verb and the names of what it writes. TRUNCATE may have several tables.
-
-    :param code: of a language such as PL/pgSQL, where statements follow these words, too.
-    """
-    tokens = [token for token in _sql_names.tokens(text) if token[0] != "text"]
-    begins = ("", "(", ";", "begin", "then", "else", "loop") if code else ("", "(")
-    for position, (kind, word) in enumerate(tokens):
-        if kind != "word" or word not in _WRITES:
-            continue
-        before = tokens[position - 1][1] if position else ""
-        # FOR UPDATE, ON CONFLICT DO UPDATE, MERGE .. THEN DELETE are no statements of their own.
-        if before not in begins and not (before == ")" and any(value == "with" for _kind, value in tokens[:position])):
-            continue
-        names = _targets_at(tokens, position + 1, word == "truncate")
-        if names:
-            yield word, names
-
-
-def _targets_at(tokens: t.Sequence[_sql_names.Token], position: int, several: bool) -> frozenset[_sql_names.Chain]:
-    names = set()
-    while position < len(tokens):
-        while position < len(tokens) and tokens[position][1] in ("into", "from", "only", "table"):
-            position += 1
-        chain, position = _chain(tokens, position)
-        if not chain:
-            break
-        names.add(chain)
-        if not several or tokens[position : position + 1] != [("sign", ",")]:
-            break
-        position += 1
-    return frozenset(names)
-
-
-def _chain(tokens: t.Sequence[_sql_names.Token], position: int) -> tuple[_sql_names.Chain, int]:
-    parts: list[str] = []
-    while position < len(tokens) and tokens[position][0] in ("word", "name"):
-        parts.append(tokens[position][1])
-        position += 1
-        if tokens[position : position + 1] != [("sign", ".")]:
-            break
-        position += 1
-    return tuple(parts), position
-
-
-def _names_after(statement: str, words: tuple[str, ...]) -> set[_sql_names.Chain]:
-    """The name behind the last of these words."""
-    tokens = list(_sql_names.tokens(statement))
-    for position, (_kind, value) in enumerate(tokens):
-        if value == words[-1]:
-            after = position + 1
-            while after < len(tokens) and tokens[after] in [("word", word) for word in ("if", "not", "exists", "only", "concurrently")]:
-                after += 1
-            chain, _end = _chain(tokens, after)
-            return {chain} if chain else set()
-    return set()
-
-
-def _columns(statements: t.Sequence[str], verb: str) -> set[tuple[_sql_names.Chain, str]]:
-    """(table, column) of what ALTER TABLE drops, or adds (a column that is renamed to a name comes under it)."""
-    found = set()
-    for statement in statements:
-        if _sql.keywords(statement, 2) != ["alter", "table"]:
-            continue
-        table = next(iter(_names_after(statement, ("table",))), ())
-        tokens = list(_sql_names.tokens(statement))
-        for position, token in enumerate(tokens):
-            renames = verb == "add" and token == ("word", "to") and ("word", "rename") in tokens[:position]
-            if token != ("word", verb) and not renames:
-                continue
-            after = position + 1
-            while after < len(tokens) and tokens[after] in [("word", word) for word in ("column", "if", "not", "exists")]:
-                after += 1
-            if after < len(tokens) and tokens[after][0] in ("word", "name") and tokens[after] != ("word", "constraint"):
-                found.add((table, tokens[after][1]))
     return found
 
 
@@ -313,7 +236,7 @@ def _of_definition(statement: str, words: t.Sequence[str], bag: frozenset[str], 
         kinds |= {MADE, ADDED}
     elif first == "create":
         # Of a new table its own name counts, and not those that its keys refer to.
-        made = frozenset(_names_after(statement, ("table",)))
+        made = frozenset(names_after(statement, ("table",)))
         return [
             Touch(everything, frozenset(kinds), bag, schemas=schemas),
             Touch(made, frozenset({MADE, FORWARD} | ({ADDED} if "as" in bag else set())), bag, exact=True),
@@ -350,11 +273,11 @@ def _changes_type(words: t.Sequence[str]) -> bool:
 
 
 def _schemas(statement: str) -> set[_sql_names.Chain]:
-    return _names_after(statement, ("schema",))
+    return names_after(statement, ("schema",))
 
 
 def _routine_name(statement: str) -> frozenset[_sql_names.Chain]:
-    return frozenset(_names_after(statement, ("function",)) or _names_after(statement, ("procedure",)))
+    return frozenset(names_after(statement, ("function",)) or names_after(statement, ("procedure",)))
 
 
 __all__ = ("Touch", "allows", "names_it", "renamed", "renamed_values", "touches")
