@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import ledger_digest
+from ansible_collections.pgops.migrations.plugins.module_utils._owners import OWNERS_SQL
 
 #: The limits of a database or role are for the application and not for a backup.
 QUIET = {"statement_timeout": "0", "idle_in_transaction_session_timeout": "0"}
@@ -61,11 +62,13 @@ def prerequisites_of(conn: t.Any, settings: t.Mapping[str, t.Any]) -> dict[str, 
     :param settings: of the database, see ``_dbsettings.read_settings``.
     """
     found = rows(conn, _ROLES)
-    names = {name for name, _owns in found} | {settings["owner"]} | {entry[0] for entry in settings["acl"] + settings["settings"] if entry[0]}
+    # The first superuser's objects are not in pg_shdepend.
+    owners = {name for name, owns in found if owns} | {name for name, _oid in rows(conn, OWNERS_SQL)} | {settings["owner"]}
+    names = {name for name, _owns in found} | owners | {entry[0] for entry in settings["acl"] + settings["settings"] if entry[0]}
     spaces = {name for (name,) in rows(conn, _TABLESPACES)} | {settings["tablespace"]}
     return {
         "roles": sorted(names),
-        "owners": sorted({name for name, owns in found if owns} | {settings["owner"]}),
+        "owners": sorted(owners),
         "extensions": [dict(zip(("name", "version", "schema"), extension)) for extension in rows(conn, _EXTENSIONS)],
         "tablespaces": sorted(spaces - {"pg_default", "pg_global"}),
     }

@@ -18,11 +18,12 @@ MOST = 500
 #: What makes an entry of evidence the same as one from before.
 _IDENTITY = {
     "application_role": ("table",),
-    "disabled_triggers": ("trigger", "table"),
+    "check_constraints": ("constraint", "table"),
+    "disabled_triggers": ("trigger", "table", "state"),
     "drift": ("object", "after"),
     "foreign_keys": ("constraint", "table"),
     "invalid_indexes": ("index",),
-    "sequences": ("sequence",),
+    "sequences": ("sequence", "exhausted"),
 }
 
 

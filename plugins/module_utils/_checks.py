@@ -34,9 +34,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 #: In the order of a report; names are part of the public interface.
 NAMES = (
-    LEDGER, DRIFT, _checks_catalog.INVALID_INDEXES, _checks_catalog.FOREIGN_KEYS, _checks_catalog.SEQUENCES, _checks_catalog.TRIGGERS,
-    _checks_catalog.SHADOWS, DEPLOY_TIME, BLOCKING_TIME, TABLE_REWRITES, INDEX_BUILD_TIME, GROWTH, _checks_smoke.APPLICATION, _checks_smoke.SMOKE_SQL,
-    _checks_smoke.CUSTOM, _checks_smoke.COMMANDS, _checks_smoke.HTTP,
+    LEDGER, DRIFT, _checks_catalog.INVALID_INDEXES, _checks_catalog.FOREIGN_KEYS, _checks_catalog.CONSTRAINTS, _checks_catalog.SEQUENCES,
+    _checks_catalog.TRIGGERS, _checks_catalog.SHADOWS, DEPLOY_TIME, BLOCKING_TIME, TABLE_REWRITES, INDEX_BUILD_TIME, GROWTH,
+    _checks_smoke.APPLICATION, _checks_smoke.SMOKE_SQL, _checks_smoke.CUSTOM, _checks_smoke.COMMANDS, _checks_smoke.HTTP,
 )  # fmt: skip
 #: What is more than reading: left out in check mode.
 _ACTS = frozenset([DRIFT, _checks_smoke.SMOKE_SQL, _checks_smoke.COMMANDS, _checks_smoke.HTTP])
@@ -86,6 +86,7 @@ def run_checks(target: Target, options: CheckOptions, check_mode: bool = False) 
         DRIFT: lambda: _with_project(DRIFT, target, options),
         _checks_catalog.INVALID_INDEXES: lambda: _asked(target, options, _checks_catalog.invalid_indexes, options.known_invalid_indexes),
         _checks_catalog.FOREIGN_KEYS: lambda: _asked(target, options, _checks_catalog.foreign_keys),
+        _checks_catalog.CONSTRAINTS: lambda: _asked(target, options, _checks_catalog.constraints),
         _checks_catalog.SEQUENCES: lambda: _asked(target, options, _checks_catalog.sequences),
         _checks_catalog.TRIGGERS: lambda: _asked(target, options, _checks_catalog.disabled_triggers, _disabled_before(options.before)),
         _checks_catalog.SHADOWS: lambda: _asked(target, options, _checks_catalog.shadow_databases),
@@ -154,7 +155,9 @@ def _application(target: Target, options: CheckOptions) -> Check:
 
 def _disabled_before(before: t.Mapping[str, t.Any] | None) -> list[str]:
     objects = ((before or {}).get("schema") or {}).get("objects") or {}
-    return [key[len("trigger ") :] for key, definition in objects.items() if key.startswith("trigger ") and definition.endswith(" (disabled)")]
+    states = ((" (disabled)", ""), (" (replica)", " (replica)"))
+    triggers = {key[len("trigger ") :]: definition for key, definition in objects.items() if key.startswith("trigger ")}
+    return [name + more for name, definition in triggers.items() for end, more in states if definition.endswith(end)]
 
 
 __all__ = ("NAMES", "CheckOptions", "run_checks")

@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, PASS, WARN, Check, counted, names
 from ansible_collections.pgops.migrations.plugins.module_utils._checks_catalog_sql import (
+    CONSTRAINTS_SQL,
     FOREIGN_KEYS_SQL,
     INDEXES_SQL,
     SEQUENCES_SQL,
@@ -22,6 +23,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils._checks_catalog_s
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows, sql
 
 INVALID_INDEXES, FOREIGN_KEYS, SEQUENCES, TRIGGERS, SHADOWS = "invalid_indexes", "foreign_keys", "sequences", "disabled_triggers", "shadow_databases"
+CONSTRAINTS = "check_constraints"
+#: How pg_trigger.tgenabled is told: in the evidence, in what is known from before, in the sentence.
+_STATES = {"D": "disabled", "R": "replica"}
+_KNOWN = {"D": "", "R": " (replica)"}
+_SAID = {"disabled": "", "replica": " (fires for replication only)"}
 #: Offending keys that are shown of a foreign key.
 _KEYS = 5
 #: Types whose values are keys and nothing else. Of others (an e-mail address can be a key) the number of rows must do.
@@ -123,37 +129,83 @@ def _said(sample: t.Sequence[tuple[t.Any, ...]], plain: bool) -> str:
     return ", for example %s" % ", ".join("/".join(str(value) for value in values) for values in sample[:3]) if plain else ""
 
 
+def constraints(conn: t.Any) -> Check:
+    """CHECK constraints that are not validated, and those that rows violate: all that the server does not guarantee."""
+    found: list[dict[str, t.Any]] = []
+    said: list[str] = []
+    all_of_them = rows(conn, CONSTRAINTS_SQL)
+    for name, table, validated, schema, relation, only, expression, calls in all_of_them:
+        if validated and (not calls or relation is None):
+            continue
+        count = _violations(conn, schema, relation, only, expression) if relation is not None else None
+        if validated and not count:
+            continue
+        found.append({"constraint": name, "table": table, "validated": validated, "violations": count})
+        how = "rows not looked at" if count is None else "%s rows violate it" % format(count, ",d")
+        said.append("%s of %s (%s%s)" % (name, table, "" if validated else "not validated, ", how))
+    if found:
+        unvalidated = [entry for entry in found if not entry["validated"]]
+        steps = ["mend the rows"] if any(entry["violations"] for entry in found) else []
+        steps += ["ALTER %s %s VALIDATE CONSTRAINT .." % ("DOMAIN" if each["violations"] is None else "TABLE", each["table"]) for each in unvalidated[:1]]
+        text = "%s violated or not validated: %s. To do: %s." % (counted(len(found), "CHECK constraint"), names(said), ", then ".join(steps))
+        return Check(CONSTRAINTS, FAIL, text, tuple(found))
+    if not all_of_them:
+        return Check(CONSTRAINTS, PASS, "There is no CHECK constraint.")
+    return Check(CONSTRAINTS, PASS, "%s validated." % counted(len(all_of_them), "CHECK constraint"))
+
+
+def _violations(conn: t.Any, schema: str, relation: str, only: bool, expression: str) -> int:
+    # One that is null is no violation.
+    wrong = sql.SQL("FROM {}{} WHERE ({}) IS FALSE").format(sql.SQL("ONLY " if only else ""), sql.Identifier(schema, relation), sql.SQL(expression))
+    if not rows(conn, sql.SQL("SELECT 1 {} LIMIT 1").format(wrong)):
+        return 0
+    return int((row(conn, sql.SQL("SELECT count(*) {}").format(wrong)) or (0,))[0])
+
+
 def sequences(conn: t.Any) -> Check:
-    """Sequences whose next number is in their column already."""
-    behind = []
+    """Sequences whose next number is in their column already, or is more than sequence and column can hold."""
+    wrong: list[dict[str, t.Any]] = []
     found = rows(conn, SEQUENCES_SQL)
-    for label, schema, name, table_schema, table, column, increment in found:
+    for label, schema, name, table_schema, table, column, increment, limit in found:
         up = increment > 0
         statement = sql.SQL("SELECT last_value, is_called, (SELECT {}({}) FROM {}) FROM {}").format(
             sql.SQL("max" if up else "min"), sql.Identifier(column), sql.Identifier(table_schema, table), sql.Identifier(schema, name)
         )
         last, called, most = row(conn, statement) or (0, False, None)
         following = last + increment if called else last
-        if most is not None and (most >= following if up else most <= following):
-            behind.append({"sequence": label, "table": "%s.%s" % (table_schema, table), "column": column, "next": following, "reached": most})
+        exhausted = following > limit if up else following < limit
+        if exhausted or (most is not None and (most >= following if up else most <= following)):
+            where = "%s.%s" % (table_schema, table)
+            wrong.append({"sequence": label, "table": where, "column": column, "next": following, "reached": most, "exhausted": exhausted, "limit": limit})
+    behind = ["%s (next %d, in %s.%s up to %d)" % _values(each, "reached") for each in wrong if not each["exhausted"]]
+    spent = ["%s (next %d, %s.%s ends at %d)" % _values(each, "limit") for each in wrong if each["exhausted"]]
+    texts = []
+    if spent:
+        texts.append("%s exhausted: %s. The next INSERT fails: a larger type for column and sequence." % (counted(len(spent), "sequence"), names(spent)))
     if behind:
-        said = ["%s (next %d, in %s.%s up to %d)" % (each["sequence"], each["next"], each["table"], each["column"], each["reached"]) for each in behind]
-        return Check(
-            SEQUENCES,
-            FAIL,
-            "%s behind: %s. The next INSERT fails or has to be repeated: SELECT setval(..)." % (counted(len(behind), "sequence"), names(said)),
-            tuple(behind),
-        )
+        texts.append("%s behind: %s. The next INSERT fails or has to be repeated: SELECT setval(..)." % (counted(len(behind), "sequence"), names(behind)))
+    if texts:
+        return Check(SEQUENCES, FAIL, " ".join(texts), tuple(wrong))
     return Check(SEQUENCES, PASS, "Every sequence is ahead of its column." if found else "There is no sequence.")
 
 
+def _values(entry: t.Mapping[str, t.Any], last: str) -> tuple[t.Any, ...]:
+    return entry["sequence"], entry["next"], entry["table"], entry["column"], entry[last]
+
+
 def disabled_triggers(conn: t.Any, known: t.Collection[str] = ()) -> Check:
-    """Triggers that do not fire, those of foreign keys among them. ``known``: ``name on table`` of those that were disabled before."""
+    """Triggers that do not fire, those of foreign keys among them.
+
+    :param known: of those that did not fire before: C(name on table) of the disabled, C(name on table (replica)) of those that fire for replication only.
+    """
     found = [
-        {"trigger": constraint or name, "table": table, "of_constraint": internal, "known": "%s on %s" % (name, table) in known}
-        for name, table, _state, internal, constraint in rows(conn, TRIGGERS_SQL)
-    ]
-    new = sorted({"%s on %s" % (entry["trigger"], entry["table"]) for entry in found if not entry["known"]})
+        {
+            "trigger": constraint or name, "table": table, "of_constraint": internal, "state": _STATES[state],
+            "known": "%s on %s%s" % (name, table, _KNOWN[state]) in known,
+        }
+        for name, table, state, internal, constraint in rows(conn, TRIGGERS_SQL)
+    ]  # fmt: skip
+    new = sorted({"%s on %s%s" % (entry["trigger"], entry["table"], _SAID[str(entry["state"])]) for entry in found if not entry["known"]})
     if new:
         tables = sorted({entry["table"] for entry in found if not entry["known"]})
         return Check(
@@ -182,6 +234,6 @@ def shadow_databases(conn: t.Any) -> Check:
 
 
 __all__ = (
-    "FOREIGN_KEYS", "INVALID_INDEXES", "SEQUENCES", "SHADOWS", "TRIGGERS",
-    "disabled_triggers", "foreign_keys", "invalid_indexes", "sequences", "shadow_databases",
+    "CONSTRAINTS", "FOREIGN_KEYS", "INVALID_INDEXES", "SEQUENCES", "SHADOWS", "TRIGGERS",
+    "constraints", "disabled_triggers", "foreign_keys", "invalid_indexes", "sequences", "shadow_databases",
 )  # fmt: skip

@@ -33,33 +33,54 @@ SELECT c.conname::text, c.conrelid::regclass::text, c.confrelid::regclass::text,
    AND NOT COALESCE((to_jsonb(c) ->> 'conperiod')::bool, false) AND COALESCE((to_jsonb(c) ->> 'conenforced')::bool, true)
  ORDER BY 2, 1
 """
-# Owned by a column (serial, identity), or used by its default.
+# Of an identity column, or used by a default. A default that names its sequence as text only, or leaves it to a function
+# whose text names it, depends on none; there the column that owns it tells which it is.
+# The last value: the furthest that sequence and column both hold.
 SEQUENCES_SQL = """
+WITH used(seq, rel, num) AS (
+    SELECT d.objid, d.refobjid, d.refobjsubid FROM pg_depend d
+     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'i' AND d.refobjsubid > 0
+     UNION
+    SELECT d.refobjid, f.adrelid, f.adnum FROM pg_depend d JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+     WHERE d.refclassid = 'pg_class'::regclass
+     UNION
+    SELECT d.objid, d.refobjid, d.refobjsubid FROM pg_depend d JOIN pg_attrdef f ON (f.adrelid, f.adnum) = (d.refobjid, d.refobjsubid)
+      JOIN pg_class o ON o.oid = d.objid
+     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype = 'a'
+       AND (pg_get_expr(f.adbin, f.adrelid) ~ 'nextval[(].*::text' AND strpos(pg_get_expr(f.adbin, f.adrelid), o.relname) > 0
+            OR EXISTS (SELECT FROM pg_depend u JOIN pg_proc p ON u.refclassid = 'pg_proc'::regclass AND p.oid = u.refobjid
+                        WHERE u.classid = 'pg_attrdef'::regclass AND u.objid = f.oid AND strpos(p.prosrc, o.relname) > 0))
+)
 SELECT format('%I.%I', sn.nspname, s.relname), sn.nspname::text, s.relname::text, tn.nspname::text, c.relname::text, a.attname::text,
-       q.seqincrement::bigint
-  FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid
-  JOIN pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace tn ON tn.oid = c.relnamespace
-  JOIN pg_attribute a ON (a.attrelid, a.attnum) = (c.oid, d.refobjsubid)
- WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND NOT q.seqcycle
-   AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
- UNION
-SELECT format('%I.%I', sn.nspname, s.relname), sn.nspname::text, s.relname::text, tn.nspname::text, c.relname::text, a.attname::text,
-       q.seqincrement::bigint
-  FROM pg_depend d JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
-  JOIN pg_class s ON d.refclassid = 'pg_class'::regclass AND s.oid = d.refobjid AND s.relkind = 'S'
-  JOIN pg_sequence q ON q.seqrelid = s.oid JOIN pg_namespace sn ON sn.oid = s.relnamespace
-  JOIN pg_class c ON c.oid = f.adrelid JOIN pg_namespace tn ON tn.oid = c.relnamespace JOIN pg_attribute a ON (a.attrelid, a.attnum) = (f.adrelid, f.adnum)
+       q.seqincrement::bigint,
+       CASE WHEN q.seqincrement > 0 THEN least(q.seqmax, CASE a.atttypid WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE q.seqmax END)
+            ELSE greatest(q.seqmin, CASE a.atttypid WHEN 'int2'::regtype THEN -32768 WHEN 'int4'::regtype THEN -2147483648 ELSE q.seqmin END) END::bigint
+  FROM used JOIN pg_class s ON s.oid = used.seq AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid
+  JOIN pg_namespace sn ON sn.oid = s.relnamespace JOIN pg_class c ON c.oid = used.rel JOIN pg_namespace tn ON tn.oid = c.relnamespace
+  JOIN pg_attribute a ON (a.attrelid, a.attnum) = (used.rel, used.num)
  WHERE NOT q.seqcycle AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
  ORDER BY 1, 5, 6
 """
+# The server guarantees a validated one, but for the functions it calls: they can be replaced. ONLY where it is not inherited; what is
+# inherited is its parent's. Of a domain (no table) no row can be asked for.
+CONSTRAINTS_SQL = """
+SELECT k.conname::text, CASE WHEN k.conrelid <> 0 THEN k.conrelid::regclass::text ELSE k.contypid::regtype::text END, k.convalidated,
+       n.nspname::text, r.relname::text, k.connoinherit AND r.relkind <> 'p', pg_get_expr(k.conbin, k.conrelid),
+       EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid AND d.refclassid = 'pg_proc'::regclass)
+  FROM pg_constraint k LEFT JOIN pg_class r ON r.oid = k.conrelid LEFT JOIN pg_namespace n ON n.oid = r.relnamespace
+ WHERE k.contype = 'c' AND (k.conislocal OR k.coninhcount = 0) AND COALESCE((to_jsonb(k) ->> 'conenforced')::bool, true)
+   AND k.connamespace <> ALL (ARRAY['pg_catalog', 'information_schema']::regnamespace[])
+ ORDER BY 2, 1
+"""
+# R: it fires only for what replication writes.
 TRIGGERS_SQL = """
 SELECT g.tgname::text, c.oid::regclass::text, g.tgenabled::text, g.tgisinternal, COALESCE(k.conname::text, '')
   FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid LEFT JOIN pg_constraint k ON k.oid = g.tgconstraint
- WHERE g.tgenabled = 'D' ORDER BY 2, 1
+ WHERE g.tgenabled IN ('D', 'R') ORDER BY 2, 1
 """
 SHADOWS_SQL = """
 SELECT d.datname::text, (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid), pg_get_userbyid(d.datdba)::text
   FROM pg_database d WHERE d.datname ~ '^prisma_migrate_shadow_db_' ORDER BY 1
 """
 
-__all__ = ("FOREIGN_KEYS_SQL", "INDEXES_SQL", "SEQUENCES_SQL", "SHADOWS_SQL", "TRIGGERS_SQL")
+__all__ = ("CONSTRAINTS_SQL", "FOREIGN_KEYS_SQL", "INDEXES_SQL", "SEQUENCES_SQL", "SHADOWS_SQL", "TRIGGERS_SQL")

@@ -34,7 +34,7 @@ _DATABASES = """
 SELECT d.oid::bigint, d.datname::text, c.text, d.datallowconn, d.datconnlimit = -2,
        CASE WHEN %(sizes)s AND (has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')) THEN pg_database_size(d.oid) END
   FROM pg_database d JOIN pg_roles o ON o.oid = d.datdba,
-       LATERAL (SELECT CASE WHEN o.rolsuper OR o.rolname = current_user OR o.oid = (SELECT l.datdba FROM pg_database l WHERE l.datname = %(live)s)
+       LATERAL (SELECT CASE WHEN o.rolsuper OR o.rolname IN (current_user, %(owner)s) OR o.oid = (SELECT l.datdba FROM pg_database l WHERE l.datname = %(live)s)
                             THEN coalesce(shobj_description(d.oid, 'pg_database'), '') END) AS c(text)
  WHERE d.datname NOT IN ('template0', 'template1', %(live)s)
    AND (c.text LIKE 'pgops.migrations {%%' OR c.text = '' AND d.datname ~ %(named)s)
@@ -58,23 +58,30 @@ class Marked:
     size_bytes: int | None
 
 
-def marked(conn: t.Any, dbname: str, sizes: bool = False) -> list[Marked]:
+def marked(conn: t.Any, dbname: str, sizes: bool = False, owner: str = "") -> list[Marked]:
     """The databases that were made beside the database of this name, by name; it need not exist.
 
     :param conn: a connection to any database of the server.
+    :param owner: of the database that is gone; what that role wrote is believed, too.
     """
     found = []
-    for oid, name, comment, is_open, unusable, size in rows(conn, _DATABASES, {"live": dbname, "sizes": sizes, "named": _NAMED}):
+    for oid, name, comment, is_open, unusable, size in rows(conn, _DATABASES, {"live": dbname, "sizes": sizes, "named": _NAMED, "owner": owner}):
         facts = read_facts(comment)
         if comment and (facts is None or facts["database"] != dbname):
             continue
-        word = _word(name, dbname)
+        word = word_of(name, dbname)
         # A snapshot is opened for its comparison before it is marked.
         if not comment and (not word or (is_open and word != "snapshot" and not unusable)):
             continue
         kind = LEFTOVER if facts is None or unusable else str(facts["kind"])
         found.append(Marked(name, oid, kind, facts or {}, is_open, size))
     return found
+
+
+def word_of(name: str, dbname: str) -> str:
+    """The word in a name that only a database made beside this one gets; else nothing."""
+    found = re.search(_NAMED, name)
+    return found.group(1) if found and name == derived_name(dbname, found.group(1), found.group(2)) else ""
 
 
 def read_facts(comment: str | None) -> dict[str, t.Any] | None:
@@ -90,12 +97,6 @@ def read_facts(comment: str | None) -> dict[str, t.Any] | None:
         and (pin is None or (isinstance(pin, dict) and all(_is_text(value) for value in pin.values())))
     )
     return facts if right else None
-
-
-def _word(name: str, dbname: str) -> str:
-    """The word in a name that only a database made beside this one gets; else nothing."""
-    found = re.search(_NAMED, name)
-    return found.group(1) if found and name == derived_name(dbname, found.group(1), found.group(2)) else ""
 
 
 def _is_text(value: t.Any) -> bool:
@@ -122,4 +123,4 @@ def _is_ledger(ledger: t.Any) -> bool:
     )
 
 
-__all__ = ("LEFTOVER", "Marked", "marked", "read_facts")
+__all__ = ("LEFTOVER", "Marked", "marked", "read_facts", "word_of")

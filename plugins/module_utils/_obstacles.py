@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import row, rows
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._owners import ORDINARY_OWNERS_SQL
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_swappable
 
 _INVALID_INDEXES = """
@@ -22,20 +23,7 @@ SELECT i.indexrelid::regclass::text FROM pg_index i
 _ME = """
 SELECT d.datname::text, d.oid::bigint, r.rolsuper FROM pg_database d, pg_roles r WHERE d.datname = current_database() AND r.rolname = current_user
 """
-#: Objects of the database itself: not the system's, not an extension's.
-_OWN = """n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'
-       AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = {0}::regclass AND e.objid = {1}.oid AND e.deptype = 'e')"""
-_OWNERS = """
-SELECT DISTINCT pg_get_userbyid(o)::text FROM (
-    SELECT c.relowner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {class}
-    UNION SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {proc}
-    UNION SELECT y.typowner FROM pg_type y JOIN pg_namespace n ON n.oid = y.typnamespace WHERE y.typtype IN ('e', 'd', 'r') AND {type}
-    UNION SELECT n.nspowner FROM pg_namespace n WHERE n.nspname <> 'public' AND {namespace}
-    UNION SELECT defaclrole FROM pg_default_acl
-) AS owners(o) WHERE NOT pg_has_role(o, 'MEMBER') ORDER BY 1
-""".format(
-    **{name: _OWN.format("'pg_%s'" % name, alias) for name, alias in (("class", "c"), ("proc", "p"), ("type", "y"), ("namespace", "n"))}
-)
+_OWNERS = "SELECT name FROM (%s) AS owners(name, role) WHERE NOT pg_has_role(role, 'MEMBER') ORDER BY 1" % ORDINARY_OWNERS_SQL
 #: What only a superuser can restore, or end: a query for the names, and the sentence.
 _NEEDS_MORE: tuple[tuple[str, str], ...] = (
     (_OWNERS, "objects or default privileges belong to roles that this role is no member of, so it cannot restore them: %s"),

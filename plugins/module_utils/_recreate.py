@@ -26,7 +26,12 @@ from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import Manifest, derived_name
 from ansible_collections.pgops.migrations.plugins.module_utils._marked import marked
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program, find_program
-from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_same_database, prerequisites, read_through
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import (
+    demand_same_database,
+    prerequisites,
+    read_through,
+    rehearse_settings,
+)
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import RestoreOptions, demand_confirmed, size, timed
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import STAGING, create, drop_left
 from ansible_collections.pgops.migrations.plugins.module_utils._staging import analyze, fill, verify
@@ -76,21 +81,24 @@ def recreate(target: Target, options: RestoreOptions, manifest: Manifest, second
             raise MigrationError("%s is there again" % target.dbname, code="WRONG_TARGET", next_step="run it again: it reads the new state")
         if check_mode:
             return dict(result, changed=True, comparison="")
-        _make(target, options, manifest, program, lock, bool(identity["superuser"]), seconds)
+        result["warnings"] += _make(target, options, manifest, program, lock, identity, seconds)
     return dict(result, changed=True, comparison="equal")
 
 
 def _make(  # noqa: PLR0917
-    target: Target, options: RestoreOptions, manifest: Manifest, program: Program, lock: t.Any, superuser: bool, seconds: dict[str, float]
-) -> None:
-    drop_left(lock, target, STAGING)
+    target: Target, options: RestoreOptions, manifest: Manifest, program: Program, lock: t.Any, identity: t.Mapping[str, t.Any], seconds: dict[str, float]
+) -> list[str]:
+    """Make it, verify it, name it; warnings."""
     staging, name = derived_name(target.dbname, "restore", new_id()), options.name("restore")
     wanted = _settings(manifest)
+    drop_left(lock, target, STAGING, wanted["owner"])
     try:
         with timed(seconds, "restore"):
             oid, _comment = create(lock, target, staging, wanted, STAGING, run_id=options.run_id, restore_point=manifest.id)
+            with sql_errors("make the staging database", target, default="RESTORE_FAILED"):
+                rehearse_settings(lock, staging, oid, wanted, str(identity["current_user"]))
             fill(
-                target, staging, program, options.restore_point, manifest, jobs=options.jobs, superuser=superuser, application_name=name,
+                target, staging, program, options.restore_point, manifest, jobs=options.jobs, superuser=bool(identity["superuser"]), application_name=name,
                 decryption=options.decryption,
             )  # fmt: skip
             analyze(target, staging, name)
@@ -100,7 +108,7 @@ def _make(  # noqa: PLR0917
             execute(lock, "BEGIN")
             try:
                 execute(lock, sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(staging), sql.Identifier(target.dbname)))
-                apply_settings(lock, target.dbname, oid, wanted)
+                inexact = apply_settings(lock, target.dbname, oid, wanted)
                 execute(lock, "COMMIT")
             except BaseException:
                 with contextlib.suppress(psycopg2.Error):
@@ -109,8 +117,9 @@ def _make(  # noqa: PLR0917
     except BaseException:
         # With its own name it has no marker any more, so it is safe from this.
         with contextlib.suppress(MigrationError, psycopg2.Error):
-            drop_left(lock, target, STAGING)
+            drop_left(lock, target, STAGING, wanted["owner"])
         raise
+    return ["%s: the right %s is now granted by the owner, as this role may not become the role that granted it" % (target.dbname, text) for text in inexact]
 
 
 def _settings(manifest: Manifest) -> dict[str, t.Any]:

@@ -92,11 +92,7 @@ def boxes(record: Record) -> list[Box]:
         "deployed_production": _tested(run, "production"),
         "post_verification": _post_verification(run),
     }
-    return [Box(checklist, name, text, *_one_line(answers[name])) for checklist, texts in BOXES.items() for name, text in texts.items()]
-
-
-def _one_line(answer: Answer) -> Answer:
-    return answer[0], line(answer[1], 400)
+    return [Box(kind, name, text, answers[name][0], line(answers[name][1], 400)) for kind, texts in BOXES.items() for name, text in texts.items()]
 
 
 def _staging_test(run: Run) -> Answer:
@@ -126,6 +122,9 @@ def _no_data_loss(run: Run) -> Answer:
     if not isinstance(findings, list) or (run.phases.get("verification") in ("skipped", None) and not findings):
         why = run.deployed()
         return NONE, "Nothing was compared: %s" % why[1] if why[0] != PASS else "Nothing was compared with the state before."
+    if not findings and not run.was_compared():
+        # Without a state before, there are no findings either.
+        return NONE, "The state before was not at hand, so nothing was compared (verification_before)."
     if findings:
         entry = findings[0] if isinstance(findings[0], dict) else {}
         said = "%s: %s" % (plural(len(findings), "finding"), entry.get("text") or "see the findings")

@@ -72,6 +72,11 @@ class Run:
     def passed(self, names: t.Sequence[str]) -> list[str]:
         return [name for name in names if self.check(name)[0] == PASS]
 
+    def was_compared(self) -> bool:
+        """Whether there was a state before: its tables stand in the row counts, and a deploy at least adds rows to the ledger."""
+        counted = self.record.get("row_counts_of") == "verification" and self.record.get("row_counts")
+        return bool(counted or self.verification.get("differences"))
+
     def compared(self) -> str:
         """How much was compared: tables and rows of the fingerprint after the deploy."""
         tables, rows = self.verification.get("tables"), self.verification.get("rows")

@@ -118,11 +118,16 @@ def error(record: Record) -> Html:
     return section(
         "next-step", "Next step",
         tag("p", text(step[:1].upper() + step[1:].rstrip(".") + "."), class_="step"),
-        tag("p", "To type:" if any(each.startswith("ansible") for each in typed) else "To add to the same command:") if typed else None,
-        *(command(each, "Command") for each in typed),
+        tag("p", _typed(typed)) if typed else None,
+        *(command(each, "Command %d" % count) for count, each in enumerate(typed, 1)),
         tag("p", tag("strong", text(found.get("code") or "Error")), where, text(":"), SPACE, text(found.get("msg") or "no message")),
         class_="next",
     )  # fmt: skip
+
+
+def _typed(typed: t.Sequence[str]) -> str:
+    choice = ", as the step says" if len(typed) > 1 else ""
+    return "To type%s:" % choice if any(each.startswith("ansible") for each in typed) else "To add to the same command%s:" % choice
 
 
 def failure(record: Record) -> Html:

@@ -34,7 +34,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags
     tag,
     text,
 )  # fmt: skip
-from ansible_collections.pgops.migrations.plugins.module_utils._report_svg import Frame, Series, bar, panel, series_of
+from ansible_collections.pgops.migrations.plugins.module_utils._report_svg import Frame, Series, panel, series_of, time_bar
 from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
 Record = t.Mapping[str, t.Any]
@@ -86,6 +86,10 @@ def _said(record: Record, monitor: Record) -> Html | None:
     drawn = Html("")
     if is_number(monitor.get("taken")) and monitor["taken"] > len(samples):
         drawn = text(", drawn as %s: the highest of their neighbours" % format(len(samples), ",d"))
+    last, end = max((one["t"] for one in samples if is_number(one.get("t"))), default=0.0), monitor.get("seconds")
+    if samples and is_number(end) and last < 0.9 * end:
+        # A chart that ends early must not look like a quiet end.
+        drawn = join([drawn, text(", the last at %s" % duration_text(last))])
     return facts([
         ("Deploy", duration(deploy["seconds"]) if is_number(deploy.get("seconds")) else None),
         ("Samples", join([number(monitor.get("taken")), drawn])),
@@ -113,7 +117,9 @@ def _timed(entry: Record, span: float) -> Html:
         if is_number(end)
         else join([text("from"), duration(begin), text("on, no end seen")], " ")
     )
-    return tag("li", tag("div", *head, tag("span", took, class_="n"), class_="bar-head"), bar(float(begin), float(until), span, _STATES.get(state, "none")))
+    return tag(
+        "li", tag("div", *head, tag("span", took, class_="n"), class_="bar-head"), time_bar(float(begin), float(until), span, _STATES.get(state, "none"))
+    )
 
 
 def _durations(record: Record) -> list[Html]:
@@ -122,7 +128,7 @@ def _durations(record: Record) -> list[Html]:
     longest = max((entry["seconds"] for entry in applied if is_number(entry.get("seconds"))), default=0.0)
     return [
         tag("li", tag("div", code(entry.get("name")), tag("span", duration(entry.get("seconds")), class_="n"), class_="bar-head"),
-            bar(0.0, float(entry["seconds"]), float(longest), "pass") if is_number(entry.get("seconds")) and longest else None)
+            time_bar(0.0, float(entry["seconds"]), float(longest), "pass") if is_number(entry.get("seconds")) and longest else None)
         for entry in applied
     ]  # fmt: skip
 

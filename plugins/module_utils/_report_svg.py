@@ -147,7 +147,7 @@ def _axis(seconds: float, across: Scale, wide: bool) -> list[Html]:
     return found
 
 
-def bar(begin: float, end: float, seconds: float, style: str) -> Html:
+def time_bar(begin: float, end: float, seconds: float, style: str) -> Html:
     """One span of the time as a bar; what is too short to be seen is a thin line."""
     across = Scale(0.0, seconds, WIDTH)
     left = min(across(begin), WIDTH - 3.0)
@@ -163,4 +163,4 @@ def _n(value: float) -> str:
     return "%g" % round(value, 2)
 
 
-__all__ = ("HEIGHT", "WIDTH", "Frame", "Scale", "Series", "bar", "bounds", "line_path", "panel", "series_of", "tick_text", "ticks")
+__all__ = ("HEIGHT", "WIDTH", "Frame", "Scale", "Series", "bounds", "line_path", "panel", "series_of", "tick_text", "ticks", "time_bar")

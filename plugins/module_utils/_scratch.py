@@ -13,15 +13,22 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id, now
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import execute, psycopg2, row, rows, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import marker
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import derived_name
-from ansible_collections.pgops.migrations.plugins.module_utils._marked import marked
+from ansible_collections.pgops.migrations.plugins.module_utils._marked import LEFTOVER, marked, word_of
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 #: A staging database becomes live by a swap; a scratch database never does.
 STAGING, SCRATCH = "staging", "scratch"
+#: The words in the names of those that may be dropped unmarked, by kind.
+_WORDS = {STAGING: "restore", SCRATCH: "scratch"}
+# Whoever made it could never enter it, so nothing is in it.
+_NEVER_MARKED = """
+SELECT datname::text FROM pg_database
+ WHERE datname = %s AND NOT datallowconn AND NOT datistemplate AND shobj_description(oid, 'pg_database') IS NULL AND pg_has_role(datdba, 'USAGE')
+"""
 #: What this process has made and not dropped yet; all else of its kind was left by a run that was killed.
 _MINE: set[str] = set()
 
@@ -58,17 +65,31 @@ def make(conn: t.Any, target: Target, name: str, statement: t.Any, kind: str, **
     return int(found[0]) if found else 0, comment
 
 
-def drop_left(conn: t.Any, target: Target, kind: str) -> list[str]:
+def drop_left(conn: t.Any, target: Target, kind: str, owner: str = "") -> list[str]:
     """Drop the databases of this kind that this run or an earlier one made for the target; their names.
 
-    The caller holds the lock under which such databases are made. One whose drop was interrupted is dropped, too.
+    The caller holds the lock under which such databases are made. One whose drop was interrupted is dropped, too, and
+    one that the server made to its end for a client that was killed: nobody could mark it any more.
+
+    :param owner: see ``_marked.marked``.
     """
     dropped = []
-    for each in marked(conn, target.dbname):
-        if each.facts.get("kind") == kind and each.name not in _MINE:
+    for each in marked(conn, target.dbname, owner=owner):
+        unmarked = each.kind == LEFTOVER and not each.facts and _never_marked(conn, target, each.name, kind)
+        if (unmarked or each.facts.get("kind") == kind) and each.name not in _MINE:
             drop(conn, target, each.name)
             dropped.append(each.name)
     return dropped
+
+
+def _never_marked(conn: t.Any, target: Target, name: str, kind: str) -> bool:
+    """Whether the name is one that only a database of this kind and target gets, and it is closed, without a comment and of the own role."""
+    word = _WORDS.get(kind)
+    if not word or word_of(name, target.dbname) != word or row(conn, _NEVER_MARKED, (name,)) is None:
+        return False
+    # Two long names can be the same where they are cut; then it may be what another run makes right now.
+    others = rows(conn, "SELECT datname::text FROM pg_database WHERE datname <> ALL(%s)", ([target.dbname, name],))
+    return not any(word_of(name, other) for (other,) in others)
 
 
 def drop(conn: t.Any, target: Target, name: str) -> None:

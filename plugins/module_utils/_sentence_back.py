@@ -178,7 +178,8 @@ def recovered(view: View) -> str:
         text = "RECOVERED. %s is recorded as %s%s" % (resolved["migration"], state.replace("_", " "), " (%s)" % str(reason).rstrip(".") if reason else "")
         return "%s. Next: %s." % (text, step)
     text = "RECOVERED. %s was half applied (%s); the script to %s was run, which %s, and it is recorded as %s" % (
-        resolved["migration"], str(reason).rstrip("."), script, {"before": "undid its changes of the schema", "after": "completed it"}[script], state.replace("_", " "),
+        resolved["migration"], str(reason).rstrip("."), script, {"before": "undid its changes of the schema", "after": "completed it"}[script],
+        state.replace("_", " "),
     )  # fmt: skip
     lost = lost_by_script(view.results)
     return "%s. The script lost: %s. Next: %s." % (text, "; ".join(lost) or "nothing that is known", step)

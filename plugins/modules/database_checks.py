@@ -27,7 +27,8 @@ options:
       - V(drift), the live schema is the one that the applied migrations make in an empty database. Needs CREATEDB.
       - V(invalid_indexes), none was left half built.
       - V(foreign_keys), all are validated, and no row refers to nothing. Reads every table with a foreign key.
-      - V(sequences), each is ahead of the column that it fills.
+      - V(check_constraints), all are validated, and no row violates one that is not.
+      - V(sequences), each is ahead of the column that it fills, and not at its end.
       - V(disabled_triggers), every trigger fires, those of foreign keys among them.
       - V(shadow_databases), no shadow database of Prisma was left on the server; warns.
       - V(deploy_time), the deploy took no longer than O(max_deploy_seconds).
@@ -44,6 +45,7 @@ options:
       - drift
       - invalid_indexes
       - foreign_keys
+      - check_constraints
       - sequences
       - disabled_triggers
       - shadow_databases
@@ -62,6 +64,7 @@ options:
       - drift
       - invalid_indexes
       - foreign_keys
+      - check_constraints
       - sequences
       - disabled_triggers
       - shadow_databases

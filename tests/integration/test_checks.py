@@ -60,15 +60,17 @@ def test_a_clean_deploy_passes_every_check_that_can_be_made(site: Site) -> None:
     assert [check["name"] for check in found["checks"]] == list(NAMES)
     assert {check["verdict"] for check in found["checks"]} == {"pass", "skipped"} and found["failing"] == []
     skipped = {check["name"]: check["text"] for check in found["checks"] if check["verdict"] == "skipped"}
-    assert set(skipped) == {"application_role", "smoke_sql", "custom", "smoke_commands", "http"} and all(skipped.values())
-    assert (found["verdict"], found["text"]) == ("pass", "12 of 12 checks passed.")
+    # A deploy may be over before anybody looked.
+    assert set(skipped) - {"blocking_time"} == {"application_role", "smoke_sql", "custom", "smoke_commands", "http"} and all(skipped.values())
+    made = len(NAMES) - len(skipped)
+    assert (found["verdict"], found["text"]) == ("pass", "%d of %d checks passed." % (made, made)) and made >= 12
 
 
 def test_the_line_names_what_failed_and_tolerated_checks_only_warn(site: Site) -> None:
     execute(site.target, "SELECT setval('pets_id_seq', 5)")
     found = site.ask()
     assert found["failing"] == ["sequences"] and found["verdict"] == "fail"
-    assert found["text"].startswith("1 of 7 checks failed. sequences: 1 sequence is behind: public.pets_id_seq (next 6, in public.pets.id up to 30).")
+    assert found["text"].startswith("1 of 8 checks failed. sequences: 1 sequence is behind: public.pets_id_seq (next 6, in public.pets.id up to 30).")
     tolerated = site.ask(tolerate=["sequences"])
     assert (tolerated["verdict"], tolerated["failing"]) == ("warn", [])
 

@@ -58,7 +58,7 @@ def ask(target: t.Any, check: t.Callable[..., checks.Check], *args: t.Any) -> ch
         return check(conn, *args)
 
 
-@pytest.mark.parametrize("check", [checks.invalid_indexes, checks.foreign_keys, checks.sequences, checks.disabled_triggers])
+@pytest.mark.parametrize("check", [checks.invalid_indexes, checks.foreign_keys, checks.sequences, checks.disabled_triggers, checks.constraints])
 def test_a_sound_database_passes(target: t.Any, check: t.Callable[..., checks.Check]) -> None:
     found = ask(target, check)
     assert (found.verdict, found.evidence) == ("pass", ()), found.text
@@ -126,6 +126,100 @@ def test_a_sequence_that_is_behind(target: t.Any, plant: str, name: str, next_va
 def test_a_sequence_that_is_just_ahead_passes(target: t.Any) -> None:
     execute(target, "SELECT setval('\"User_id_seq\"', 21, false)")
     assert ask(target, checks.sequences).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("plant", "name", "limit"),
+    [
+        ("SELECT setval('\"User_id_seq\"', 2147483647)", 'public."User_id_seq"', 2147483647),
+        ("ALTER SEQUENCE app.pets_id_seq MAXVALUE 21", "app.pets_id_seq", 21),
+        # The sequence could go on, the column cannot.
+        ("ALTER SEQUENCE app.down RESTART -32769", "app.down", -32768),
+    ],
+)
+def test_a_sequence_that_has_no_number_left(target: t.Any, plant: str, name: str, limit: int) -> None:
+    execute(target, plant)
+    found = ask(target, checks.sequences)
+    assert found.verdict == "fail" and [(each["sequence"], each["limit"], each["exhausted"]) for each in found.evidence] == [(name, limit, True)]
+    assert "The next INSERT fails" in found.text and "exhausted" in found.text
+
+
+def test_the_last_number_of_a_sequence_and_one_that_cycles_pass(target: t.Any) -> None:
+    execute(target, "SELECT setval('\"User_id_seq\"', 2147483646)", "ALTER SEQUENCE app.down MINVALUE -2 CYCLE", "SELECT setval('app.down', -2)")
+    assert ask(target, checks.sequences).verdict == "pass"
+
+
+def test_a_sequence_that_no_default_uses_any_more_passes(target: t.Any) -> None:
+    execute(target, 'ALTER TABLE "User" ALTER id DROP DEFAULT', "SELECT setval('\"User_id_seq\"', 3)")
+    assert ask(target, checks.sequences).verdict == "pass"
+    execute(target, 'ALTER TABLE "User" ALTER id SET DEFAULT (extract(epoch FROM clock_timestamp()))::int')
+    assert ask(target, checks.sequences).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    "default",
+    [
+        "nextval(('\"User_id_seq\"'::text)::regclass)", "app.next_id()",
+    ],
+)  # fmt: skip
+def test_a_sequence_that_its_default_names_without_depending_on_it(target: t.Any, default: str) -> None:
+    execute(
+        target,
+        "CREATE FUNCTION app.next_id() RETURNS int LANGUAGE sql AS $$SELECT nextval('\"User_id_seq\"')::int$$",
+        'ALTER TABLE "User" ALTER id SET DEFAULT %s' % default,
+        "SELECT setval('\"User_id_seq\"', 3)",
+    )
+    assert [each["next"] for each in ask(target, checks.sequences).evidence] == [4]
+
+
+def test_a_check_constraint_that_is_not_validated_or_no_longer_holds(target: t.Any) -> None:
+    execute(
+        target,
+        """ALTER TABLE "User" ADD CONSTRAINT long CHECK (email LIKE '%@nowhere') NOT VALID""",
+        "ALTER TABLE pairs ADD CONSTRAINT plus CHECK (a > 0) NOT VALID",
+    )
+    found = ask(target, checks.constraints)
+    assert found.name == "check_constraints" and found.verdict == "fail"
+    assert [(each["constraint"], each["table"], each["validated"], each["violations"]) for each in found.evidence] == [
+        ("long", '"User"', False, 20), ("plus", "pairs", False, 0),
+    ]  # fmt: skip
+    assert 'long of "User" (not validated, 20 rows violate it)' in found.text and "example.org" not in str(found)
+    execute(target, 'ALTER TABLE "User" DROP CONSTRAINT long', "ALTER TABLE pairs VALIDATE CONSTRAINT plus")
+    assert ask(target, checks.constraints).text == "1 CHECK constraint is validated."
+    execute(
+        target,
+        "CREATE FUNCTION app.good(int) RETURNS bool LANGUAGE sql AS 'SELECT $1 > 0'",
+        "ALTER TABLE pairs ADD CONSTRAINT called CHECK (app.good(b))",
+        "CREATE OR REPLACE FUNCTION app.good(int) RETURNS bool LANGUAGE sql AS 'SELECT $1 > 1'",
+        "CREATE DOMAIN app.age AS int",
+        "ALTER DOMAIN app.age ADD CONSTRAINT old CHECK (VALUE < 150) NOT VALID",
+    )
+    found = ask(target, checks.constraints)
+    assert {(each["constraint"], each["table"], each["validated"], each["violations"]) for each in found.evidence} == {
+        ("called", "pairs", True, 1), ("old", "app.age", False, None),
+    }  # fmt: skip
+    assert "old of app.age (not validated, rows not looked at)" in found.text
+
+
+def test_a_trigger_that_fires_for_replication_only(target: t.Any, superuser: t.Any) -> None:
+    execute(
+        target,
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER audit BEFORE UPDATE ON app.pets FOR EACH ROW EXECUTE FUNCTION f()",
+    )
+    superuser("ALTER TABLE app.pets ENABLE ALWAYS TRIGGER audit")
+    assert ask(target, checks.disabled_triggers).verdict == "pass"
+    superuser("ALTER TABLE app.pets ENABLE REPLICA TRIGGER audit")
+    found = ask(target, checks.disabled_triggers, ["audit on app.pets"])
+    assert found.verdict == "fail" and "audit on app.pets (fires for replication only)" in found.text, "then it was disabled, now it is something else"
+    assert found.evidence[0]["state"] == "replica"
+    assert ask(target, checks.disabled_triggers, ["audit on app.pets (replica)"]).verdict == "warn"
+    superuser(
+        "DO $$ DECLARE name text; BEGIN FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'app.pets'::regclass AND tgisinternal"
+        " LOOP EXECUTE format('ALTER TABLE app.pets ENABLE REPLICA TRIGGER %I', name); END LOOP; END $$"
+    )
+    found = ask(target, checks.disabled_triggers, ["audit on app.pets (replica)"])
+    assert found.verdict == "fail" and "pets_owner_fkey on app.pets (fires for replication only)" in found.text
 
 
 def test_a_disabled_trigger(target: t.Any, superuser: t.Any) -> None:

@@ -17,7 +17,7 @@ from html.parser import HTMLParser
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._report_boxes import BOXES, MIGRATION, NONE, PRE_PRODUCTION, boxes
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html import POLICY, html, index
-from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import command, duration_text, size_text
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import command, duration_text, size_text, tag
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import rollback_command
 from ansible_collections.pgops.migrations.plugins.module_utils._report_svg import HEIGHT, WIDTH, Scale, line_path, tick_text, ticks
 from support.runs import BACKUP, DEPLOYED, KEPT, LOST, NAMES, POINT, PREFLIGHT, RESTORED, UP_TO_DATE, VERIFIED, WOULD, broken, failed, record
@@ -212,6 +212,7 @@ ANSWERS = [
     ("no_data_loss", run(verification=dict(FULL, findings=[finding("rows_fewer")])), "fail", "1 finding: public.users is not"),
     ("no_data_loss", run(verification=dict(FULL, findings=[finding("rows_more")])), "warn", "1 finding"),
     ("no_data_loss", run(verification=dict(FULL, differences=[dict(EXPLAINED, severity="expected")])), "pass", "1 of them only because the inventory expects them"),
+    ("no_data_loss", run(verification={"findings": [], "differences": [], "row_counts": [], "level": "full"}), NONE, "The state before was not at hand"),
     ("no_data_loss", ROLLED_BACK, "fail", "99 rows fewer"),
     ("no_data_loss", IDLE, NONE, "Nothing was deployed in this run."),
     ("no_data_loss", UNVERIFIED, NONE, "Nothing was compared"),
@@ -465,6 +466,11 @@ def test_next_step_and_what_is_to_be_typed() -> None:
     section = page.section("next-step")
     assert [shown(node) for node in below(section, "pre")] == ["-e migration_confirm=microcare:20261122-1"]
     assert "CONFIRMATION_MISSING in the phase restore: not confirmed" in shown(section) and "Look at what would be lost" in shown(section)
+    step = "run with -e migration_route=restore_point, or -e migration_run_script=before -e migration_confirm=d:1 (undoes it)"
+    page = Page(html(record(runbook="rollback", phases={"resolve": dict(failed("RECOVERY_UNPROVED", "unproved"), next_step=step)})))
+    typed = below(page.section("next-step"), "pre")
+    assert [shown(node) for node in typed] == ["-e migration_route=restore_point", "-e migration_run_script=before -e migration_confirm=d:1"]
+    assert len({node["attrs"]["aria-label"] for node in typed}) == 2
     step = "clear it: ansible-playbook playbooks/rollback.yml -e migration_targets=staging1, then run again"
     page = Page(html(record(phases={"preflight": dict(failed("UNFINISHED_MIGRATION", "x is unfinished"), next_step=step)})))
     assert [shown(node) for node in below(page.section("next-step"), "pre")] == ["ansible-playbook playbooks/rollback.yml -e migration_targets=staging1"]
@@ -521,6 +527,13 @@ def test_hostile_names_take_no_effect(name: str) -> None:
         assert library.unescape(visible) in shown(Page(html(found)).having("body")[0])
 
 
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_attributes_and_children(name: str) -> None:
+    (node,) = Page(tag("p", name, title=name)).all
+    assert list(node["attrs"]) == ["title"] and all(isinstance(child, str) for child in node["children"])
+    assert node["attrs"]["title"] == "".join(node["children"])
+
+
 def test_a_command_comes_through_as_it_must_be_typed() -> None:
     for target in ("a\"b'c", "a<b>&c", "x y", "r\u202etl", "n\x7f", "$(touch x)"):
         found = dict(run(), target=target)
@@ -571,6 +584,7 @@ def test_a_monitor_that_saw_nothing_and_one_with_gaps_only() -> None:
     assert "chart-" not in html(deployed(samples=[]))
     nothing = [dict.fromkeys(sample(0), None)]
     assert "chart-" not in html(deployed(samples=[dict(nothing[0], t=1.0)], cancelled=[]))
+    assert shown(facts(Page(html(deployed(samples=MONITOR["samples"][:3]))).section("timeline"))["Samples"]).endswith(", the last at 3.5 s")
     one = Page(html(deployed(samples=[sample(1.0)], migrations=[], seconds=0.0)))
     assert len(one.having("svg", role="img")) == 4
     assert "was not watched" in html(NO_MONITOR) and not Page(html(NO_MONITOR)).having("section", **{"aria-labelledby": "locks"})
