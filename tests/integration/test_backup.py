@@ -177,7 +177,7 @@ def test_a_dump_that_is_killed_leaves_nothing(cluster: t.Any, database: t.Any, a
     else:
         for pid in programs("pg_dump", "PGDATABASE=" + target.dbname):
             os.kill(pid, signal.SIGKILL)
-    held.thread.join(10)
+    held.thread.join(15)
     assert not held.thread.is_alive(), "it does not wait for the fingerprint"
     assert getattr(held.error, "code", held.error) == "BACKUP_FAILED"
     blocker.close()
