@@ -241,14 +241,21 @@ class Dump:
         with connection(self.target, application_name=self.name, settings=settings, read_only=True) as conn, sql_errors("take the fingerprint", self.target):
             no_timeouts(conn)
 
+            ended = threading.Event()
+
             def watch() -> None:
-                # Hashing on beside a dump that has failed would be in vain.
+                # Hashing on beside a dump that has failed would be in vain. A cancel between two statements is lost, so it is repeated.
                 if child.process.wait() != 0:
                     with contextlib.suppress(psycopg2.Error):
                         conn.cancel()
+                        while not ended.wait(0.2):
+                            conn.cancel()
 
             threading.Thread(target=watch, daemon=True).start()
-            return take(conn, level="full", snapshot=snapshot)
+            try:
+                return take(conn, level="full", snapshot=snapshot)
+            finally:
+                ended.set()
 
     def _read_back(self) -> tuple[FileEntry, ...]:
         """Every file hashed and synced, while pg_restore reads every byte of the archive (of one that is encrypted, it has done so)."""

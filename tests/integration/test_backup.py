@@ -11,10 +11,11 @@ import pathlib
 import signal
 import stat
 import threading
+import time
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _backup, _pgtools, _read_back
+from ansible_collections.pgops.migrations.plugins.module_utils import _backup, _dump, _pgtools, _read_back
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import from_json
@@ -183,6 +184,31 @@ def test_a_dump_that_is_killed_leaves_nothing(cluster: t.Any, database: t.Any, a
     blocker.close()
     assert tree(scratch) == before
     assert until(lambda: session_count(sessions, target.dbname) == 0), "no session is left"
+
+
+def test_a_dump_that_fails_between_two_statements_of_the_fingerprint(
+    cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = filled(database())
+    blocker, sessions = admin(target.dbname), admin()
+    blocker.cursor().execute("BEGIN; LOCK TABLE notes IN ACCESS EXCLUSIVE MODE")
+    original = _dump.take
+
+    def late(*args: t.Any, **options: t.Any) -> t.Any:
+        assert until(lambda: programs("pg_dump", "PGDATABASE=" + target.dbname))
+        for pid in programs("pg_dump", "PGDATABASE=" + target.dbname):
+            os.kill(pid, signal.SIGKILL)
+        # The cancel of the failed dump finds no statement here.
+        time.sleep(1.0)
+        return original(*args, **options)
+
+    monkeypatch.setattr(_dump, "take", late)
+    held = Held(target, scratch, cluster.bin_dir)
+    held.thread.join(10)
+    assert not held.thread.is_alive(), "it does not wait for the locked table"
+    assert getattr(held.error, "code", held.error) == "BACKUP_FAILED"
+    blocker.close()
+    assert until(lambda: session_count(sessions, target.dbname) == 0)
 
 
 def test_a_killed_module_leaves_a_partial_and_no_secret(
