@@ -68,6 +68,7 @@ class Staging:
             "migration_app_dir": self.app_dir,
             "migration_backup_dir": self.backup_dir,
             "migration_reports_dir": self.reports_dir,
+            "migration_journal_dir": os.path.join(os.path.dirname(self.reports_dir), "jobs"),
             "migration_pg_bin_dir": self.pg_bin_dir,
             "migration_engine": self.engine,
         }

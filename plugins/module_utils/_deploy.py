@@ -16,12 +16,16 @@ import typing as t
 import uuid
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _engine_direct, _engine_prisma
+from ansible_collections.pgops.migrations.plugins.module_utils._assume import assume
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, connection, psycopg2, scrub
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._evidence import committed_since, next_xid
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, MigrationFile
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
-from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, run_lock
+from ansible_collections.pgops.migrations.plugins.module_utils._job import Job
+from ansible_collections.pgops.migrations.plugins.module_utils._job_view import left_behind
+from ansible_collections.pgops.migrations.plugins.module_utils._lock import maintenance_connection, refuse_locked, run_lock, run_of
+from ansible_collections.pgops.migrations.plugins.module_utils._monitor_tell import Teller
 from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure, applied_between, assess, hold_warnings, plan, with_seconds
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import statements_alone
@@ -37,26 +41,34 @@ RECOVERY_SECONDS = 30
 SETTINGS = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
 
 
-def deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+def deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool, job: Job | None = None) -> dict[str, t.Any]:
     """Apply the pending migrations of a target.
 
     :param params: the options of migration_deploy.
+    :param job: is told how it goes.
     :returns: the module's result.
     :raises MigrationError: with the state that was observed, and C(touched): whether the
         deploy had begun, so that the database may be changed.
     """
+    job = job or Job()
+    job.tell(target=target.label())
+    left = left_behind(params["journal_dir"], target.label(), params["job_id"])
     try:
-        return _deploy(target, params, check_mode)
+        result = _deploy(target, params, check_mode, job)
     except MigrationError as error:
         error.facts.setdefault("touched", False)
+        error.facts.update(left)
         raise
+    return dict(result, **left)
 
 
-def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool, job: Job) -> dict[str, t.Any]:
     project, folder = project_of(params)
     if target.pooled:
         raise MigrationError("the URL says pgbouncer=true", code="POOLER")
     found = survey(target, project, folder)
+    if check_mode:
+        found = assume(found, params["assume_resolved"])
     try:
         names = _plan(found, params)
     except MigrationError as error:
@@ -77,16 +89,19 @@ def _deploy(target: Target, params: t.Mapping[str, t.Any], check_mode: bool) -> 
             raise MigrationError("%s is %g" % (name, params[name]), code="OPTION_INVALID")
     if params["engine"] == "direct":
         refuse_nul([folder.by_name()[name] for name in names or ()])
-    with contextlib.closing(maintenance_connection(target, params["maintenance_db"], params["run_id"])):
-        pass
+    with contextlib.closing(maintenance_connection(target, params["maintenance_db"], params["run_id"])) as conn:
+        if check_mode:
+            refuse_locked(conn, target)
     if check_mode and names:
         return dict(_result(found, found, names, params, 0.0), applied=[], would_apply=names)
+    job.tell(phase="lock", planned=names or [])
     with run_lock(target, params["maintenance_db"], params["run_id"], params["lock_wait"]):
         found = survey(target, project, folder)
         names = _plan(found, params)
         if not names:
             return _result(found, found, [], params, 0.0)
-        return _run(target, project, folder, found, names, params)
+        job.tell(phase="deploy", planned=names, of=len(names), done=0)
+        return _run(target, project, folder, found, names, params, job)
 
 
 def refuse_nul(files: t.Sequence[MigrationFile]) -> None:
@@ -105,6 +120,9 @@ def _plan(found: Survey, params: t.Mapping[str, t.Any]) -> list[str]:
         return plan(found.report, params.get("up_to"), params.get("expected"), params.get("allow") or (), params.get("hold") or ())
     except MigrationError as error:
         error.facts = dict(found.brief(), **error.facts)
+        if error.code == "MIGRATION_RUNNING" and found.facts.lock_holders:
+            holder = found.facts.lock_holders[0]
+            error.facts["running"] = dict(holder, run_id=run_of(str(holder.get("application_name") or "")), seconds=holder.get("age_seconds"))
         raise
 
 
@@ -113,16 +131,18 @@ def _demand_writable(target: Target) -> None:
         demand_writable(identify(conn))
 
 
-def _run(target: Target, project: Project, folder: Folder, before: Survey, names: list[str], params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def _run(  # noqa: PLR0917
+    target: Target, project: Project, folder: Folder, before: Survey, names: list[str], params: t.Mapping[str, t.Any], job: Job
+) -> dict[str, t.Any]:
     # Told apart from every other session by this name, also from an earlier run's.
     # The server keeps ASCII and 63 bytes of it.
     application_name = ("pgops-deploy %s" % re.sub(r"[^\w.:+-]", "-", params["run_id"] or uuid.uuid4().hex[:12], flags=re.A))[:63]
     with connection(target) as conn:
         start_xid = next_xid(conn)
-    watch = Watch(target, application_name, params)
+    watch = Watch(target, application_name, params, Teller(target, job, names))
     try:
         started = time.monotonic()
-        done = _attempts(target, project, folder, before, names, params, watch, application_name, start_xid)
+        done = _attempts(target, project, folder, before, names, params, watch, application_name, start_xid, job)
         seconds = round(time.monotonic() - started, 3)
         monitor = watch.end(before, done.after, names)
     except MigrationError as error:
@@ -175,17 +195,20 @@ def _attempts(  # noqa: PLR0917
     watch: Watch,
     application_name: str,
     start_xid: int,
+    job: Job,
 ) -> _Done:
     """Run the engine; once more for each time that it was ended because of locks, left nothing, and may come through later."""
     settings = {name: str(params[name]) for name in SETTINGS if params.get(name)}
     attempts, found = 0, before
     while True:
         attempts += 1
+        job.tell(phase="deploy", attempt=attempts)
         watch.begin()
         files = [folder.by_name()[name] for name in names if name in found.report.pending]
         failure, output = _engine(target, project, files, found, params, settings, application_name)
         if watch.gives_way(failure):
             failure, output = _engine(target, project, files, found, params, settings, application_name)
+        job.tell(phase="judging")
         with watch.ended():
             found = _survey_patiently(target, project, folder, start_xid)
         blocked = watch.blocked(found, names, failure)

@@ -136,6 +136,14 @@ CODES: dict[str, tuple[str, str]] = {
         "a migration failed half applied",
         "go back to the restore point from before: rollback.yml (staging_migrate.yml does it by itself)",
     ),
+    "DEPLOY_KILLED": (
+        "the process that deployed on the target ended without a result; the state after it is in the result",
+        "look who ended it (the kernel's log tells of memory), then run again; the state is read anew",
+    ),
+    "JOB_UNWRITABLE": (
+        "the deploy could not be started apart from its connection, so nothing was begun",
+        "mend the folder named in the message, or name another: -e migrate_deploy_journal_dir=FOLDER; -e migrate_deploy_detach=false does without",
+    ),
     "DEPLOY_INCOMPLETE": (
         "the deploy command ended without an error, but the ledger does not hold exactly the expected migrations",
         "check that the project's configuration reads the URL from the environment and finds the migrations folder",

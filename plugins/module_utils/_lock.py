@@ -76,21 +76,43 @@ def run_lock(target: Target, maintenance_db: str = "postgres", run_id: str = "",
         end = time.monotonic() + wait
         while not (row(conn, "SELECT pg_try_advisory_lock(%s, %s)", (_signed(LOCK_CLASS), _signed(key))) or (False,))[0]:
             if time.monotonic() >= end:
-                raise MigrationError(_locked_message(conn, target, key), code="LOCKED")
+                raise _locked(conn, target)
             time.sleep(POLL_SECONDS)
         yield conn
     finally:
         conn.close()
 
 
-def _locked_message(conn: t.Any, target: Target, key: int) -> str:
-    holders = rows(conn, _HOLDER, (LOCK_CLASS, key))
-    if not holders:
-        return "%s was locked by a run that has just ended" % target.label()
-    return "%s is locked by %s" % (
-        target.label(),
-        ", ".join("pid %d (%s, user %s, for %d s)" % holder for holder in holders),
-    )
+def _locked(conn: t.Any, target: Target) -> MigrationError:
+    found = holders(conn, target.dbname)
+    if not found:
+        return MigrationError("%s was locked by a run that has just ended" % target.label(), code="LOCKED")
+    who = ", ".join("pid %(pid)d (%(application_name)s, user %(user)s, for %(seconds)d s)" % holder for holder in found)
+    return MigrationError("%s is locked by %s" % (target.label(), who), code="LOCKED", running=found[0])
 
 
-__all__ = ("LOCK_CLASS", "lock_key", "maintenance_connection", "run_lock")
+def holders(conn: t.Any, dbname: str) -> list[dict[str, t.Any]]:
+    """The runs that hold the lock of a database.
+
+    :param conn: to the maintenance database.
+    :returns: C(run_id) (empty for a run without), C(pid), C(application_name), C(user), C(seconds) since it connected.
+    """
+    return [
+        {"run_id": run_of(name), "pid": pid, "application_name": name, "user": user, "seconds": seconds}
+        for pid, name, user, seconds in rows(conn, _HOLDER, (LOCK_CLASS, lock_key(dbname)))
+    ]
+
+
+def run_of(application_name: str) -> str:
+    """The run that a session of ours belongs to, by its name; empty for a session of somebody else."""
+    first, _blank, last = application_name.rpartition(" ")
+    return last if first.startswith("pgops") else ""
+
+
+def refuse_locked(conn: t.Any, target: Target) -> None:
+    """:raises MigrationError: ``LOCKED`` when a run is at work in the database."""
+    if holders(conn, target.dbname):
+        raise _locked(conn, target)
+
+
+__all__ = ("LOCK_CLASS", "holders", "lock_key", "maintenance_connection", "refuse_locked", "run_lock", "run_of")

@@ -14,7 +14,21 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import psycopg2
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._job import Job, detach
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target, target_from_options
+
+
+def apart(module: AnsibleModule) -> Job:
+    """Go on in a process apart from the connection; the one that was called ends here, with the name of the job or with its failure."""
+    params = module.params
+    try:
+        job = detach(params["journal_dir"], params["job_id"], {"run_id": params["run_id"]})
+    except MigrationError as error:
+        module.fail_json(**dict(error.result(), touched=False))
+    if isinstance(job, Job):
+        return job
+    module.exit_json(changed=False, job=job)
+    raise SystemExit(0)
 
 
 def run(module: AnsibleModule, work: t.Callable[[Target], dict[str, t.Any]]) -> t.NoReturn:
@@ -47,4 +61,4 @@ def run(module: AnsibleModule, work: t.Callable[[Target], dict[str, t.Any]]) -> 
     raise SystemExit(0)
 
 
-__all__ = ("run",)
+__all__ = ("apart", "run")

@@ -41,8 +41,16 @@ MOST_CANCELLED = 100
 class Monitor:
     """Watches one deploy. All times are seconds since it was made."""
 
-    def __init__(self, target: Target, application_name: str, run_id: str, policy: Policy, interval: float) -> None:
-        self.target, self.policy = target, policy
+    def __init__(
+        self,
+        target: Target,
+        application_name: str,
+        run_id: str,
+        policy: Policy,
+        interval: float,
+        tell: t.Callable[[t.Any, View], None] | None = None,
+    ) -> None:
+        self.target, self.policy, self._tell = target, policy, tell
         self.name = application_name
         self.own_name = ("pgops-monitor %s" % run_id).strip()[:63]
         self.first_interval = interval
@@ -217,6 +225,8 @@ class Monitor:
         for migrator in view.migrators:
             if migrator.named and migrator.state == "active" and migrator.query and migrator.query[:4096] not in self.queries:
                 self.queries.append(migrator.query[:4096])
+        if self._tell:
+            self._tell(conn, view)
         self.history.add(view, at, self._migration(conn) if view.progress else None, self._size_now(conn, at))
         return view
 

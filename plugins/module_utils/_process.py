@@ -8,13 +8,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import typing as t
 
+#: Ends the process group of its argument when its standard input ends, unless a byte came before that.
+_GUARD = """
+import os, signal, sys, time
+if not os.read(0, 1):
+    for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 0)):
+        try:
+            os.killpg(int(sys.argv[1]), number)
+        except OSError:
+            break
+        time.sleep(seconds)
+"""
 #: Bytes of output that are kept: the end, where programs say why they failed.
 KEEP = 64 * 1024
 
@@ -31,7 +44,8 @@ class Outcome:
 def run_child(argv: t.Sequence[str], cwd: str, env: t.Mapping[str, str], timeout: float) -> Outcome:
     """Run a program to its end, or end it with all its children after ``timeout`` seconds.
 
-    The child leads a process group of its own, so that nothing it started survives it.
+    The child leads a process group of its own, so that nothing it started survives it. Nor does anything survive us: where this
+    process is killed, a guard that waits for nothing else ends the group.
     :raises OSError: the program cannot be started.
     """
     with tempfile.TemporaryFile() as output:
@@ -40,12 +54,22 @@ def run_child(argv: t.Sequence[str], cwd: str, env: t.Mapping[str, str], timeout
         )
         timed_out = False
         try:
+            guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _GUARD, str(process.pid)],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        except OSError:
+            end_group(process)
+            raise
+        try:
             process.wait(timeout=timeout or None)
         except subprocess.TimeoutExpired:
             timed_out = True
         finally:
             # Also when an exception (a signal to us) takes this frame away.
             end_group(process)
+            with contextlib.suppress(OSError):
+                guard.communicate(b".")
         size = output.seek(0, os.SEEK_END)
         output.seek(max(0, size - KEEP))
         return Outcome(process.returncode, output.read().decode("utf-8", "replace"), timed_out)

@@ -14,6 +14,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._monitor import Monitor
 from ansible_collections.pgops.migrations.plugins.module_utils._monitor_history import timeline
+from ansible_collections.pgops.migrations.plugins.module_utils._monitor_view import View
 from ansible_collections.pgops.migrations.plugins.module_utils._plan import Failure
 from ansible_collections.pgops.migrations.plugins.module_utils._server_text import sqlstate_in
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import Survey
@@ -25,14 +26,14 @@ from ansible_collections.pgops.migrations.plugins.module_utils._watchdog_retry i
 class Watch:
     """The monitor of one deploy; without one (option ``monitor``) nothing is watched, and nothing is ended by us."""
 
-    def __init__(self, target: Target, application_name: str, params: t.Mapping[str, t.Any]) -> None:
+    def __init__(self, target: Target, application_name: str, params: t.Mapping[str, t.Any], tell: t.Callable[[t.Any, View], None] | None = None) -> None:
         self._engine = str(params["engine"])
         self._ends: list[float] = []
         self._retried: dict[str, int] = {}
         self._monitor: Monitor | None = None
         if params["monitor"]:
             policy = Policy(params["on_blocked"], float(params["max_block"]))
-            self._monitor = Monitor(target, application_name, params["run_id"], policy, float(params["monitor_interval"]))
+            self._monitor = Monitor(target, application_name, params["run_id"], policy, float(params["monitor_interval"]), tell)
             self._monitor.start()
 
     def begin(self) -> None:

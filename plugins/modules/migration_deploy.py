@@ -57,6 +57,11 @@ options:
     type: list
     elements: str
     default: []
+  assume_resolved:
+    description:
+      - In check mode, plan as if these unfinished migrations were recorded as V(applied) or V(rolled_back) before, by name. It is ignored elsewhere.
+    type: dict
+    default: {}
   lock_timeout:
     description: How long a statement may wait for a lock, as PostgreSQL writes it. Empty leaves the server's own setting.
     type: str
@@ -117,6 +122,36 @@ options:
     default: postgres
   run_id:
     description: Identifies the run in C(application_name).
+    type: str
+    default: ''
+  detach:
+    description:
+      - Deploy in a process apart from the connection, so that a lost connection, a controller that was killed or Ctrl-C end the display and not the migration.
+        The next run finds it, waits for its end, and tells it.
+      - With V(false), or where the module is not run by its action plugin, what ends the connection may end the migration.
+    type: bool
+    default: true
+  follow:
+    description: Seconds to wait for the end of another run that is at work in the database. V(0) fails at once with C(LOCKED) or C(MIGRATION_RUNNING).
+    type: int
+    default: 3600
+  reconnect:
+    description: Seconds to try again when the connection is lost during the deploy, before the host counts as unreachable.
+    type: int
+    default: 300
+  progress:
+    description:
+      - What is shown meanwhile, on standard error. V(auto) draws one line in place where that is a terminal, and prints one line a minute elsewhere.
+      - V(lines) never draws in place. A task with C(no_log) shows nothing.
+    type: str
+    choices: [auto, lines, none]
+    default: auto
+  journal_dir:
+    description: Folder on the target, readable by its user alone, where a deploy tells how it goes.
+    type: path
+    default: ~/.local/state/pgops.migrations
+  job_id:
+    description: Name of the job. Set by the action plugin; with it, the module returns RV(job) at once.
     type: str
     default: ''
 extends_documentation_fragment:
@@ -291,6 +326,26 @@ monitor:
       description: What was cancelled because of locks, why, and the number of the retry that followed.
       type: list
       elements: dict
+running:
+  description: The run that is at work in the database; C(run_id), C(pid), C(user), C(application_name), and C(seconds) since it connected.
+  returned: when the deploy failed with C(LOCKED) or C(MIGRATION_RUNNING)
+  type: dict
+followed:
+  description:
+    - The runs that were waited for, and those on this host whose end nobody had been told. C(state) is V(finished), V(failed), V(killed) or V(unknown),
+      C(applied) names what they applied.
+  returned: when there are any
+  type: list
+  elements: dict
+left:
+  description: Deploys of this database on this host whose end nobody was told, as M(pgops.migrations.migration_job_info) returns them.
+  returned: when there are any
+  type: list
+  elements: dict
+job:
+  description: C(pid) and C(folder) of the process that deploys.
+  returned: to the action plugin
+  type: dict
 attempts:
   description: How often the deploy was tried.
   returned: when it was given up because of locks
@@ -334,7 +389,8 @@ next_step:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
 from ansible_collections.pgops.migrations.plugins.module_utils._deploy import deploy
-from ansible_collections.pgops.migrations.plugins.module_utils._module import run
+from ansible_collections.pgops.migrations.plugins.module_utils._job import JOURNAL_DIR, Job
+from ansible_collections.pgops.migrations.plugins.module_utils._module import apart, run
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import PROJECT_SPEC
 
 
@@ -348,6 +404,7 @@ def main() -> None:
             hold=dict(type="list", elements="str", default=[]),
             expected=dict(type="list", elements="str"),
             allow=dict(type="list", elements="str", default=[]),
+            assume_resolved=dict(type="dict", default={}),
             lock_timeout=dict(type="str", default="5s"),
             statement_timeout=dict(type="str", default=""),
             client_connection_check_interval=dict(type="str", default="1s"),
@@ -360,12 +417,19 @@ def main() -> None:
             block_retries=dict(type="int", default=5),
             maintenance_db=dict(type="str", default="postgres"),
             run_id=dict(type="str", default=""),
+            detach=dict(type="bool", default=True),
+            follow=dict(type="int", default=3600),
+            reconnect=dict(type="int", default=300),
+            progress=dict(type="str", choices=["auto", "lines", "none"], default="auto"),
+            journal_dir=dict(type="path", default=JOURNAL_DIR),
+            job_id=dict(type="str", default=""),
             **PROJECT_SPEC,
         ),
         supports_check_mode=True,
         **CONNECTION_RULES,
     )
-    run(module, lambda target: deploy(target, module.params, module.check_mode))
+    job = apart(module) if module.params["job_id"] and not module.check_mode else Job()
+    run(module, lambda target: deploy(target, module.params, module.check_mode, job))
 
 
 if __name__ == "__main__":

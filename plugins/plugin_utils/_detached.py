@@ -1,0 +1,182 @@
+# Copyright: Contributors to the pgops.migrations collection
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: no promise of a stable interface outside it.
+
+"""A deploy that was started apart from its connection: how it is started, followed and ended, over any connection of Ansible's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import shlex
+import time
+import typing as t
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._job import JOURNAL_DIR, KILLED, OUT, STATE
+from ansible_collections.pgops.migrations.plugins.module_utils._progress import what
+from ansible_collections.pgops.migrations.plugins.plugin_utils._live import Live
+
+MODULE, INFO = "pgops.migrations.migration_deploy", "pgops.migrations.migration_job_info"
+#: Between two looks at a job: at first as for a short deploy, then as for a long one.
+FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.1, 1.3, 2.0
+#: A job tells that it lives every two seconds. After this time it is asked whether it does.
+SILENT_SECONDS = 15.0
+RECONNECT_PAUSE = 2.0
+#: Only the controller needs them.
+_CONTROLLERS = ("follow", "reconnect", "progress", "detach")
+
+
+class Detached:
+    """The deploys of one task: several, when the first ones found somebody else at work."""
+
+    def __init__(self, action: t.Any, args: dict[str, t.Any], task_vars: dict[str, t.Any], live: Live, reconnect: float) -> None:
+        self._action, self._args, self._vars, self._live, self._reconnect = action, args, task_vars, live, reconnect
+        self._journal = str(args.get("journal_dir") or JOURNAL_DIR)
+        self._attached = action._task.check_mode or not boolean(args.get("detach", True), strict=False)
+        self._jobs: list[dict[str, t.Any]] = []
+
+    def once(self) -> dict[str, t.Any]:
+        """One deploy from its start to its end."""
+        if self._attached:
+            return self._module(self._args)
+        job_id = "%s-%s" % (re.sub(r"[^A-Za-z0-9._:+-]", "-", str(self._args.get("run_id") or "run"))[:100], secrets.token_hex(4))
+        try:
+            started = self._module(dict(self._args, job_id=job_id))
+        except AnsibleConnectionFailure:
+            # It may have begun before the connection broke.
+            started = self._patiently(lambda: self._found(job_id))
+            if not started:
+                raise
+        if started.get("failed") or not started.get("job"):
+            return started
+        return self._end(job_id, str(started["job"]["folder"]))
+
+    def told(self, run_id: str) -> str:
+        """Where a run of somebody else is, if it tells so on this host."""
+        with contextlib.suppress(AnsibleConnectionFailure):
+            self._jobs = self._info(run_id=run_id) or self._jobs
+        for job in self._jobs:
+            if job["run_id"] == run_id:
+                return str(job["line"])
+        return ""
+
+    def ends(self, waited: t.Mapping[str, t.Mapping[str, t.Any]], found: t.Mapping[str, t.Any]) -> list[dict[str, t.Any]]:
+        """How those ended that were waited for, and those that nobody had followed to their end.
+
+        :param found: the deploy's result, whose C(left) names the jobs that have ended on this host.
+        """
+        entries = []
+        left = {job["run_id"] or job["job_id"]: job for job in found.get("left") or ()}
+        for run_id in [*waited, *(name for name in left if name not in waited)]:
+            job = left.get(run_id, {})
+            entries.append(
+                {
+                    "run_id": run_id,
+                    "state": job.get("state", "unknown"),
+                    "applied": job.get("applied", []),
+                    "started_at": job.get("started_at"),
+                    "seconds": job.get("seconds"),
+                    "code": job.get("code", ""),
+                    "waited_for": run_id in waited,
+                }
+            )
+        return entries
+
+    def forget(self, folders: t.Sequence[str]) -> None:
+        """Remove the folders of jobs whose end was told."""
+        with contextlib.suppress(AnsibleConnectionFailure):
+            for folder in folders:
+                self._action._low_level_execute_command(self._action._connection._shell.remove(folder, recurse=True))
+
+    def _module(self, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        return t.cast("dict[str, t.Any]", self._action._execute_module(module_name=MODULE, module_args=dict(args), task_vars=self._vars))
+
+    def _info(self, **filters: str) -> list[dict[str, t.Any]]:
+        args = dict(filters, journal_dir=self._journal)
+        found = self._action._execute_module(module_name=INFO, module_args=args, task_vars=self._vars)
+        return list(found.get("jobs") or ())
+
+    def _found(self, job_id: str) -> dict[str, t.Any]:
+        return next(({"job": job} for job in self._info(job_id=job_id)), {})
+
+    def _patiently(self, look: t.Callable[[], t.Any]) -> t.Any:
+        """What a look through the connection gives; one that is lost is tried again for the time that is allowed."""
+        end, said = time.monotonic() + self._reconnect, False
+        while True:
+            try:
+                return look()
+            except AnsibleConnectionFailure as error:
+                if time.monotonic() >= end:
+                    raise AnsibleConnectionFailure(
+                        "%s; the deploy goes on without it: run the same playbook again, and it waits for its end" % error
+                    ) from error
+                if not said:
+                    self._live.say("the connection is lost, the deploy goes on; trying again for %d s" % self._reconnect)
+                    said = True
+            time.sleep(RECONNECT_PAUSE)
+            with contextlib.suppress(Exception):  # what a connection cannot reset, it opens anew
+                self._action._connection.reset()
+
+    def _end(self, job_id: str, folder: str) -> dict[str, t.Any]:
+        pause, last, heard = FIRST_PAUSE, None, time.monotonic()
+        while True:
+            state, result = self._patiently(lambda: self._read(folder))
+            if result is not None:
+                self.forget([folder])
+                return result
+            if state and state.get("beat") != last:
+                last, heard = state["beat"], time.monotonic()
+            if state:
+                self._live.show(what(state))
+            if time.monotonic() - heard > SILENT_SECONDS:
+                heard = time.monotonic()
+                found = self._patiently(lambda: self._info(job_id=job_id))
+                if not found or found[0]["state"] == KILLED:
+                    return self._killed(folder, found[0] if found else {})
+            time.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * GROWTH)
+
+    def _read(self, folder: str) -> tuple[dict[str, t.Any], dict[str, t.Any] | None]:
+        """What the job told last, and its result if it has one."""
+        files = " ".join(shlex.quote("%s/%s" % (folder, name)) for name in (STATE, OUT))
+        lines = str(self._action._low_level_execute_command("cat %s" % files).get("stdout") or "").splitlines()
+        state = _json(lines[0]) if lines else None
+        result = next((found for found in map(_json, reversed(lines[1:])) if found is not None), None)
+        return state or {}, result
+
+    def _killed(self, folder: str, job: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """The failure of a deploy whose process is gone, with the state that it left."""
+        check_mode, self._action._task.check_mode = self._action._task.check_mode, True
+        try:
+            observed = self._patiently(lambda: self._module(self._args))
+        finally:
+            self._action._task.check_mode = check_mode
+        self.forget([folder])
+        error = MigrationError(
+            "the process of the deploy ended without a result; the last it said: %s" % (job.get("line") or "nothing"),
+            code="DEPLOY_KILLED",
+            touched=True,
+            changed=True,
+            **{key: observed[key] for key in ("status", "ledger_head", "pending", "migrations", "evidence", "migrations_dir") if key in observed},
+        )
+        return dict(error.result(), failed=True)
+
+
+def _json(line: str) -> dict[str, t.Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+__all__ = ("Detached",)
