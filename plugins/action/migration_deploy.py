@@ -66,7 +66,7 @@ class ActionModule(ActionBase):
                 live.say("waits for the end of run %s, at work for %s" % (name, clock(float(running.get("seconds") or 0))))
                 seen = name
             waited[name] = dict(running, waited_until=time.time())
-            live.show("waits for run %s: %s" % (name, detached.told(name) or "it has not said where it is"))
+            live.show("waits for run %s: %s" % (name, detached.told(name) or "it has not said where it is"), "waits for run %s" % name)
             time.sleep(LOOK_SECONDS)
         followed = detached.ends(waited, found)
         return dict(found, followed=followed) if followed else found

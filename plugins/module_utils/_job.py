@@ -27,7 +27,7 @@ import typing as t
 import zipfile
 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._storage import ensure_private_dir, write_private
+from ansible_collections.pgops.migrations.plugins.module_utils._storage import ensure_private_dir
 
 JOURNAL_DIR = "~/.local/state/pgops.migrations"
 STATE, OUT, ERRORS = "state.json", "out", "errors"
@@ -50,13 +50,14 @@ class Job:
         self._guard, self._ended = threading.Lock(), threading.Event()
         self._told = 0.0
         if folder is not None:
+            # Whoever looks for jobs tries the lock, so it is held before there is a name to look for.
             path = os.path.join(folder, STATE)
-            write_private(path, b"{}")
-            self._handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            self._handle = os.open(path + ".new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             # Children must not hold it when this process is gone.
             os.set_inheritable(self._handle, False)
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._write()
+            os.rename(path + ".new", path)
 
     @property
     def heard(self) -> bool:

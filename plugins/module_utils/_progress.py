@@ -99,14 +99,32 @@ def what(state: t.Mapping[str, t.Any]) -> str:
     command = state.get("command")
     if isinstance(command, dict):
         parts.append(_command(command))
-    if state.get("waits_for") and (state.get("waits_seconds") or 0) >= WAIT_SECONDS:
-        where = " for %s" % state["waits_relation"] if state.get("waits_relation") else ""
-        parts.append("waits %s%s behind %s" % (clock(state["waits_seconds"]), where, ", ".join(state["waits_for"])))
-    if state.get("blocked") and (state.get("blocked_seconds") or 0) >= WAIT_SECONDS:
-        parts.append("keeps %s waiting, %s" % (plural(state["blocked"], "session"), clock(state["blocked_seconds"])))
+    parts += [part for part in (_waits(state), _keeps_waiting(state)) if part]
     if int(state.get("attempt") or 1) > 1:
         parts.append("attempt %d" % state["attempt"])
     return printable(", ".join(parts) or "starts")
+
+
+def short(state: t.Mapping[str, t.Any]) -> str:
+    """The same in a few characters, for one line that many targets share; only a wait is said in full."""
+    if state.get("phase") == "lock":
+        return "waits for the lock"
+    at = "%d/%d" % (int(state.get("done") or 0), int(state["of"])) if state.get("of") else "starts"
+    trouble = [part for part in (_waits(state), _keeps_waiting(state)) if part]
+    return printable(" ".join([at, *trouble]))
+
+
+def _waits(state: t.Mapping[str, t.Any]) -> str:
+    if not state.get("waits_for") or (state.get("waits_seconds") or 0) < WAIT_SECONDS:
+        return ""
+    where = " for %s" % state["waits_relation"] if state.get("waits_relation") else ""
+    return "waits %s%s behind %s" % (clock(state["waits_seconds"]), where, ", ".join(state["waits_for"]))
+
+
+def _keeps_waiting(state: t.Mapping[str, t.Any]) -> str:
+    if not state.get("blocked") or (state.get("blocked_seconds") or 0) < WAIT_SECONDS:
+        return ""
+    return "keeps %s waiting, %s" % (plural(state["blocked"], "session"), clock(state["blocked_seconds"]))
 
 
 def _command(command: t.Mapping[str, t.Any]) -> str:
@@ -123,4 +141,4 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-__all__ = ("Eta", "clock", "observed", "printable", "what")
+__all__ = ("Eta", "clock", "observed", "printable", "short", "what")

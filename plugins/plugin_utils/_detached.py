@@ -20,7 +20,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._job import JOURNAL_DIR, KILLED, OUT, STATE
-from ansible_collections.pgops.migrations.plugins.module_utils._progress import what
+from ansible_collections.pgops.migrations.plugins.module_utils._progress import short, what
 from ansible_collections.pgops.migrations.plugins.plugin_utils._live import Live
 
 MODULE, INFO = "pgops.migrations.migration_deploy", "pgops.migrations.migration_job_info"
@@ -134,7 +134,7 @@ class Detached:
             if state and state.get("beat") != last:
                 last, heard = state["beat"], time.monotonic()
             if state:
-                self._live.show(what(state))
+                self._live.show(what(state), short(state))
             if time.monotonic() - heard > SILENT_SECONDS:
                 heard = time.monotonic()
                 found = self._patiently(lambda: self._info(job_id=job_id))

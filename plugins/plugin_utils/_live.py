@@ -31,21 +31,32 @@ _SILENT_SECONDS = 15.0
 _LEAST_WIDTH, _WIDTH = 40, 80
 
 
-def one_line(entries: t.Sequence[tuple[str, float, str]], width: int) -> str:
-    """All targets that are at work in one line of a terminal. Pure.
+class Entry(t.NamedTuple):
+    """One target: seconds since it began, what it is at, and the same in few words."""
 
-    :param entries: target, seconds since it began, and what it is at.
-    """
+    host: str
+    seconds: float
+    what: str
+    short: str
+
+
+def one_line(entries: t.Sequence[Entry], width: int) -> str:
+    """All targets that are at work in one line of a terminal, as many as there is room for. Pure."""
     if not entries:
         return ""
     if len(entries) == 1:
-        host, seconds, what = entries[0]
-        return _cut("%s  %s  %s" % (host, clock(seconds), what), width)
-    head = "%d at work" % len(entries)
-    room = max(_LEAST_WIDTH // 2, (width - len(head)) // len(entries) - 3)
-    # Whoever waits longest is looked at first.
-    shown = [_cut("%s %s %s" % (host, clock(seconds), what), room) for host, seconds, what in sorted(entries, key=lambda entry: -entry[1])]
-    return _cut(" | ".join([head, *shown]), width)
+        return _cut("%s  %s  %s" % (entries[0].host, clock(entries[0].seconds), entries[0].what), width)
+    # What is in trouble first, then what takes longest; their order must not change from look to look.
+    ordered = sorted(entries, key=lambda entry: (" " not in entry.short, -int(entry.seconds / 10), entry.host))
+    texts = [printable("%s %s %s" % (entry.host, clock(entry.seconds), entry.short)) for entry in ordered]
+    line = "%d at work" % len(entries)
+    for number, text in enumerate(texts):
+        left = len(texts) - number
+        room = width - len(line) - len(" | ") - (len(" | and %d more" % left) if left > 1 else 0)
+        if len(text) > room:
+            return _cut("%s | %s" % (line, text), width) if number == 0 else "%s | and %d more" % (line, left)
+        line += " | " + text
+    return line
 
 
 def _cut(text: str, width: int) -> str:
@@ -78,13 +89,13 @@ class Live:
             if self._drawn:
                 self._put("\r\x1b[K", in_place=True)
 
-    def show(self, what: str) -> None:
-        """What the target is at now; may be called as often as there is news."""
+    def show(self, what: str, short: str = "") -> None:
+        """What the target is at now, and the same in few words; may be called as often as there is news."""
         now = time.monotonic()
         if self.mode == "none":
             return
         if self._width:
-            self._draw(what, now - self._began)
+            self._draw(Entry(self.host, now - self._began, what, short or what))
         elif now >= self._next:
             self._next = now + EVERY_SECONDS
             self._put("%-*s  %7s  %s" % (self._names, printable(self.host), clock(now - self._began), printable(what)))
@@ -105,11 +116,11 @@ class Live:
     def _path(self) -> str:
         return os.path.join(self._folder(), self.host.encode().hex()[:200])
 
-    def _draw(self, what: str, seconds: float) -> None:
+    def _draw(self, entry: Entry) -> None:
         try:
             os.makedirs(self._folder(), 0o700, exist_ok=True)
             with open(self._path() + ".new", "w", encoding="utf-8") as handle:
-                json.dump([self.host, seconds, what], handle)
+                json.dump(entry, handle)
             os.replace(self._path() + ".new", self._path())
             with open(os.path.join(self._folder(), ".drawing"), "w", encoding="utf-8") as lock:
                 # Whoever draws now, draws for all.
@@ -119,17 +130,16 @@ class Live:
         except OSError:
             return
 
-    def _entries(self) -> list[tuple[str, float, str]]:
+    def _entries(self) -> list[Entry]:
         found = []
         for entry in os.scandir(self._folder()):
             if entry.name.startswith(".") or entry.name.endswith(".new"):
                 continue
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, TypeError):
                 if time.time() - entry.stat().st_mtime < _SILENT_SECONDS:
                     with open(entry.path, encoding="utf-8") as handle:
-                        host, seconds, what = json.load(handle)
-                    found.append((str(host), float(seconds), str(what)))
-        return sorted(found)
+                        found.append(Entry(*json.load(handle)))
+        return found
 
 
 def _terminal_width() -> int:

@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import pathlib
+import threading
 import typing as t
 
 import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils._job import Job, jobs
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_of
 from ansible_collections.pgops.migrations.plugins.module_utils._monitor_view import Migrator, Progress, Session, View, Wait
-from ansible_collections.pgops.migrations.plugins.module_utils._progress import Eta, clock, observed, what
-from ansible_collections.pgops.migrations.plugins.plugin_utils._live import one_line
+from ansible_collections.pgops.migrations.plugins.module_utils._progress import Eta, clock, observed, short, what
+from ansible_collections.pgops.migrations.plugins.plugin_utils._live import Entry, one_line
 
 
 @pytest.mark.parametrize(
@@ -86,11 +89,51 @@ def test_the_run_of_a_session(name: str, run: str) -> None:
     assert run_of(name) == run
 
 
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ({}, "starts"),
+        ({"phase": "lock"}, "waits for the lock"),
+        ({"of": 12, "done": 2, "migration": "m3"}, "2/12"),
+        ({"of": 12, "done": 2, "waits_for": ["pid 7"], "waits_seconds": 4}, "2/12 waits 0:04 behind pid 7"),
+        ({"of": 12, "done": 2, "blocked": 3, "blocked_seconds": 4}, "2/12 keeps 3 sessions waiting, 0:04"),
+    ],
+)
+def test_in_few_words(state: dict[str, t.Any], text: str) -> None:
+    assert short(state) == text
+
+
 def test_one_line_for_all_targets() -> None:
     assert one_line([], 80) == ""
-    assert one_line([("db1", 42, "3 of 12, m")], 80) == "db1  0:42  3 of 12, m"
-    assert one_line([("db1", 42, "3 of 12, m"), ("db2", 100, "1 of 2")], 80) == "2 at work | db2 1:40 1 of 2 | db1 0:42 3 of 12, m"
-    many = [("db%d" % number, number, "1 of 2, 20240101000000_a_long_name_of_a_migration") for number in range(20)]
-    line = one_line(many, 120)
-    assert len(line) <= 120 and line.startswith("20 at work | db19 ")
-    assert one_line([("db1", 1, "x" * 200)], 60) == "db1  0:01  " + "x" * 46 + "..."
+    first = Entry("db1", 42, "3 of 12, m", "2/12")
+    assert one_line([first], 80) == "db1  0:42  3 of 12, m"
+    assert one_line([first, Entry("db2", 100, "1 of 2", "0/2")], 80) == "2 at work | db2 1:40 0/2 | db1 0:42 2/12"
+    many = [Entry("db%02d" % number, 30 + number % 3, "", "1/2") for number in range(20)]
+    assert one_line(many, 80) == "20 at work | db00 0:30 1/2 | db01 0:31 1/2 | db02 0:32 1/2 | and 17 more"
+    many[7] = Entry("db07", 1, "", "1/2 waits 0:04 behind pid 7")
+    assert one_line(many, 80) == "20 at work | db07 0:01 1/2 waits 0:04 behind pid 7 | db00 0:30 1/2 | and 18 more", "trouble is seen first"
+    assert all(len(one_line(many[:count], width)) <= width for count in range(2, 21) for width in range(40, 200))
+    assert one_line([Entry("db1", 1, "x" * 200, "")], 60) == "db1  0:01  " + "x" * 46 + "..."
+
+
+def test_a_job_begins_beside_others_that_look(tmp_path: pathlib.Path) -> None:
+    """To look whether a job lives is to try its lock; no job may fail to begin because somebody looks."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            assert all(job["state"] == "running" for job in jobs(str(tmp_path)))
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    held = []
+    try:
+        for number in range(200):
+            (tmp_path / ("job%d" % number)).mkdir()
+            held.append(Job(str(tmp_path / ("job%d" % number)), {"run_id": "r"}))
+    finally:
+        ended.set()
+        for looker in lookers:
+            looker.join()
+    assert len(jobs(str(tmp_path))) == 200 and {job["told"]["run_id"] for job in jobs(str(tmp_path))} == {"r"}
