@@ -66,16 +66,19 @@ SELECT i.xmin::text::bigint FROM pg_index i JOIN pg_class c ON c.oid = i.indreli
 #: the server write it out would wait for the locks of a migration at work. 1576 and 1765 are setval, on which nothing depends.
 _FUNCTIONS = """
 WITH code(catalog, oid, name, at_hand, source, tree) AS (
-    SELECT 'pg_proc'::regclass, p.oid, quote_ident(p.proname), p.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype), p.prosrc, p.prosqlbody::text
+    SELECT 'pg_proc'::regclass, p.oid, quote_ident(p.proname),
+           CASE WHEN p.prorettype = 'trigger'::regtype THEN 'rows' WHEN p.prorettype = 'event_trigger'::regtype THEN 'ddl'
+                WHEN p.oid IN (SELECT oprcode FROM pg_operator UNION ALL SELECT castfunc FROM pg_cast) THEN 'any' ELSE '' END, p.prosrc, p.prosqlbody::text
       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
-    UNION ALL SELECT 'pg_rewrite', r.oid, r.ev_class::regclass::text, false, '', r.ev_action::text FROM pg_rewrite r
-    UNION ALL SELECT 'pg_attrdef', d.oid, d.adrelid::regclass::text, false, '', d.adbin::text FROM pg_attrdef d
-    UNION ALL SELECT 'pg_constraint', k.oid, CASE WHEN k.conrelid <> 0 THEN k.conrelid::regclass::text ELSE k.contypid::regtype::text END, false, '',
+    UNION ALL SELECT 'pg_trigger', g.oid, g.tgrelid::regclass::text, 'rows', '', g.tgqual::text FROM pg_trigger g WHERE g.tgqual IS NOT NULL
+    UNION ALL SELECT 'pg_rewrite', r.oid, r.ev_class::regclass::text, '', '', r.ev_action::text FROM pg_rewrite r
+    UNION ALL SELECT 'pg_attrdef', d.oid, d.adrelid::regclass::text, '', '', d.adbin::text FROM pg_attrdef d
+    UNION ALL SELECT 'pg_constraint', k.oid, CASE WHEN k.conrelid <> 0 THEN k.conrelid::regclass::text ELSE k.contypid::regtype::text END, '', '',
            k.conbin::text FROM pg_constraint k WHERE k.contype = 'c'
-    UNION ALL SELECT 'pg_policy', p.oid, p.polrelid::regclass::text, false, '', concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
-    UNION ALL SELECT 'pg_class', x.indexrelid, x.indrelid::regclass::text, false, '', concat(x.indexprs::text, x.indpred::text) FROM pg_index x
+    UNION ALL SELECT 'pg_policy', p.oid, p.polrelid::regclass::text, '', '', concat(p.polqual::text, p.polwithcheck::text) FROM pg_policy p
+    UNION ALL SELECT 'pg_class', x.indexrelid, x.indrelid::regclass::text, '', '', concat(x.indexprs::text, x.indpred::text) FROM pg_index x
      WHERE x.indexprs IS NOT NULL OR x.indpred IS NOT NULL
-    UNION ALL SELECT 'pg_type', a.atttypid, a.attrelid::regclass::text, false, y.typname::text, '' FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+    UNION ALL SELECT 'pg_type', a.atttypid, a.attrelid::regclass::text, '', y.typname::text, '' FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
      WHERE y.typtype = 'd' AND a.attnum > 0 AND a.attrelid >= 16384
 )
 SELECT name, concat_ws(' ', source, CASE WHEN tree ~ ':funcid (1576|1765)\\M' THEN 'setval' END,

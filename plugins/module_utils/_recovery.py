@@ -71,6 +71,7 @@ def decide(replay: Replay, live: Objects, attempt: Attempt) -> Finding:
         clean,
         complete,
         tuple(key for key in keys if key not in replay.before and key in live and attempt.dates.get(key) != SINCE and key not in before),
+        _unwitnessed(replay, keys, attempt, points),
     )
     state, reason = _judge(found, replay, attempt, disturbed, sorted(by_schema - points), before)
     return dataclasses.replace(found, state=state, reason=reason)
@@ -239,6 +240,12 @@ def _unseen(replay: Replay, keys: t.Sequence[str]) -> list[int]:
         for number, step in enumerate(replay.steps, 1)
         if not _idle(replay, keys, number) and (step.effect in (DATA, DYNAMIC) or (number <= len(replay.changes) and not _shows(replay, keys, number)))
     ]
+
+
+def _unwitnessed(replay: Replay, keys: t.Sequence[str], attempt: Attempt, points: t.Collection[int]) -> tuple[int, ...]:
+    if attempt.refused or attempt.assertion is True:
+        return ()
+    return tuple(number for number in _unseen(replay, keys) if points and number <= min(points) and number not in attempt.wrote)
 
 
 def _taken_back(replay: Replay, attempt: Attempt) -> str:

@@ -12,7 +12,7 @@ import re
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import names_in
-from ansible_collections.pgops.migrations.plugins.module_utils._effects import DYNAMIC, NONE, effect, survives_a_rollback
+from ansible_collections.pgops.migrations.plugins.module_utils._effects import DATA, DYNAMIC, NONE, effect, survives_a_rollback
 from ansible_collections.pgops.migrations.plugins.module_utils._recovery_types import Replay
 from ansible_collections.pgops.migrations.plugins.module_utils._sql import keywords, split
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import mentions, scan, split_name
@@ -27,12 +27,13 @@ _MANY = frozenset(["cascade", "owned"])
 class Function(t.NamedTuple):
     """A function, or what else calls some where it is named: a view, a table by its defaults, checks, rules and policies, a domain.
 
-    ``at_hand``: it runs without being named, such as by a trigger.
+    ``at_hand``: why it may run without being named: ``rows`` by a trigger of a table, ``ddl`` by one of events,
+    ``any`` by an operator or a cast; or empty.
     """
 
     name: str
     source: str
-    at_hand: bool
+    at_hand: str = ""
 
 
 def lasting(script: str, functions: t.Sequence[Function]) -> tuple[str, ...]:
@@ -47,14 +48,18 @@ def analyzes(script: str, functions: t.Sequence[Function] = ()) -> bool:
 
 def reached(script: str, functions: t.Sequence[Function]) -> set[Function]:
     """The functions that a script can call, by name and from each other."""
-    if all(effect(statement) == NONE for statement in split(script)):
+    statements = split(script)
+    if all(effect(statement) == NONE for statement in statements):
         return set()
+    # Definitions fire no trigger of a table, and neither does a table that is made with its rows.
+    fired = {"any", "ddl"} | ({"rows"} if any(_writes_rows(statement) for statement in statements) else set())
+    at_hand = [function for function in functions if function.at_hand in fired]
     by_name: dict[str, list[Function]] = {}
     for function in functions:
         by_name.setdefault(function.name.lower(), []).append(function)
     found: set[Function] = set()
-    texts = [script] + [function.source for function in functions if function.at_hand]
-    found.update(function for function in functions if function.at_hand)
+    texts = [script] + [function.source for function in at_hand]
+    found.update(at_hand)
     while texts:
         words = {word.lower() for word in _WORD.findall(texts.pop())}
         for function in (each for word in words for each in by_name.get(word, ())):
@@ -62,6 +67,13 @@ def reached(script: str, functions: t.Sequence[Function]) -> set[Function]:
                 found.add(function)
                 texts.append(function.source)
     return found
+
+
+def _writes_rows(statement: str) -> bool:
+    """Whether the statement may write rows of a table that is there, by itself or by code that it calls."""
+    return effect(statement) == DYNAMIC or (
+        effect(statement) == DATA and keywords(statement, 1)[0] not in ("create", "refresh", "cluster", "reindex", "vacuum")
+    )
 
 
 def entangled(replay: Replay, keys: t.Sequence[str], others: t.Mapping[str, str | None]) -> list[str]:

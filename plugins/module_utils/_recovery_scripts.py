@@ -136,6 +136,9 @@ def _to_after(replayed: Replay, finding: Finding) -> Script | None:
     """The rest of the migration itself, with its data steps; without a statement where the rest is not known, or does not work."""
     if replayed.error is not None or not finding.points:
         return None
+    if finding.unwitnessed:
+        text = "nobody saw the end of it, and no row shows whether these ran, so what is left is not known: %s (assert_sql can tell)"
+        return Script(AFTER, (), why=text % "; ".join(_step(replayed, number) for number in finding.unwitnessed), transactional=False)
     rest = remaining(replayed, finding)
     if rest is None:
         return Script(AFTER, (), why=_why_no_rest(replayed, finding), transactional=False)
@@ -179,7 +182,7 @@ def before_loses(replay: Replay, finding: Finding) -> tuple[str, ...]:
     found = []
     for number in range(1, finding.points[-1] + 1):
         if replay.steps[number - 1].effect in (DATA, DYNAMIC):
-            sure = number <= finding.points[0]
+            sure = number <= finding.points[0] and number not in finding.unwitnessed
             found.append("%s %s, and what it did to rows is not undone" % (_step(replay, number), "ran" if sure else "may have run"))
     tables = [key for key in finding.undated if key.startswith("table ")]
     columns = [key for key in finding.undated if key.startswith("column ") and "table %s" % names_in(key)[0] not in tables]

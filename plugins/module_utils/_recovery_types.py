@@ -77,7 +77,8 @@ class Finding:
 
     ``there``, ``missing``, ``other``: the migration's effects, by object. ``drift``: what else differs from the replayed
     history. ``clean`` and ``complete``: the points that are as good as the start, and as the end. ``undated``: what it
-    makes and is there, and may have been there before.
+    makes and is there, and may have been there before. ``unwitnessed``: the steps before all points that show neither in the
+    schema nor in a row, of a run whose end nobody saw; what stands after them may be somebody's work, and they may not have run.
     """
 
     state: str
@@ -92,6 +93,7 @@ class Finding:
     clean: int = 0
     complete: int = 0
     undated: tuple[str, ...] = ()
+    unwitnessed: tuple[int, ...] = ()
 
     def allows(self, state: str) -> bool:
         """Whether the state is one of those that the points leave open."""
