@@ -2,7 +2,7 @@
 # A stamp is a copy of the list as it was installed, so only a changed list is installed again.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node demo test lint bench clean
+.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node browser demo test lint bench clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -75,11 +75,15 @@ node:
 		cp package-lock.json node_modules/.installed-package-lock.json; \
 	fi
 
+# What the tests of the HTML report run in a browser.
+browser:
+	@cd tests/browser && { command -v npm >/dev/null || exit 0; cmp -s package-lock.json node_modules/.installed-package-lock.json || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed-package-lock.json; }; }
+
 # DEMO, DEMO_ROWS and PG_BIN need no mention: make hands on what came by its environment or its command line.
 demo: venv-runtime postgres node ## show a deployment, a failure and the way back on a private server (DEMO=, DEMO_ROWS=)
 	@$(BIN)/python tools/demo.py
 
-test: venv postgres-wheel node ## run all tests
+test: venv postgres-wheel node browser ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: venv ## check style, types and documentation

@@ -23,6 +23,7 @@ _IDENTITY = {
     "drift": ("object", "after"),
     "foreign_keys": ("constraint", "table"),
     "invalid_indexes": ("index",),
+    "prisma_diff": ("object", "change", "where"),
     "sequences": ("sequence", "exhausted"),
 }
 

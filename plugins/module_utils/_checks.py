@@ -27,6 +27,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._checks_budget im
     table_rewrites,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._checks_history import DRIFT, LEDGER, drift, ledger
+from ansible_collections.pgops.migrations.plugins.module_utils._checks_prisma import PRISMA_DIFF, prisma_diff
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, connection, psycopg2, scrub
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import project_of, survey
@@ -34,12 +35,14 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 #: In the order of a report; names are part of the public interface.
 NAMES = (
-    LEDGER, DRIFT, _checks_catalog.INVALID_INDEXES, _checks_catalog.FOREIGN_KEYS, _checks_catalog.CONSTRAINTS, _checks_catalog.SEQUENCES,
+    LEDGER, DRIFT, PRISMA_DIFF, _checks_catalog.INVALID_INDEXES, _checks_catalog.FOREIGN_KEYS, _checks_catalog.CONSTRAINTS, _checks_catalog.SEQUENCES,
     _checks_catalog.TRIGGERS, _checks_catalog.SHADOWS, DEPLOY_TIME, BLOCKING_TIME, TABLE_REWRITES, INDEX_BUILD_TIME, GROWTH,
     _checks_smoke.APPLICATION, _checks_smoke.SMOKE_SQL, _checks_smoke.CUSTOM, _checks_smoke.COMMANDS, _checks_smoke.HTTP,
 )  # fmt: skip
+#: Those that run unless others are named. The CLI takes seconds, and sees less than the comparison of the catalogue.
+DEFAULT = tuple(name for name in NAMES if name != PRISMA_DIFF)
 #: What is more than reading: left out in check mode.
-_ACTS = frozenset([DRIFT, _checks_smoke.SMOKE_SQL, _checks_smoke.COMMANDS, _checks_smoke.HTTP])
+_ACTS = frozenset([DRIFT, PRISMA_DIFF, _checks_smoke.SMOKE_SQL, _checks_smoke.COMMANDS, _checks_smoke.HTTP])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class CheckOptions:
     :ivar deploy: the result of migration_deploy.
     """
 
-    wanted: t.Sequence[str] = NAMES
+    wanted: t.Sequence[str] = DEFAULT
     tolerated: t.Collection[str] = ()
     project: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     before: t.Mapping[str, t.Any] | None = None
@@ -84,6 +87,7 @@ def run_checks(target: Target, options: CheckOptions, check_mode: bool = False) 
     makers: dict[str, t.Callable[[], Check]] = {
         LEDGER: lambda: _with_project(LEDGER, target, options),
         DRIFT: lambda: _with_project(DRIFT, target, options),
+        PRISMA_DIFF: lambda: _with_project(PRISMA_DIFF, target, options),
         _checks_catalog.INVALID_INDEXES: lambda: _asked(target, options, _checks_catalog.invalid_indexes, options.known_invalid_indexes),
         _checks_catalog.FOREIGN_KEYS: lambda: _asked(target, options, _checks_catalog.foreign_keys),
         _checks_catalog.CONSTRAINTS: lambda: _asked(target, options, _checks_catalog.constraints),
@@ -144,7 +148,9 @@ def _with_project(name: str, target: Target, options: CheckOptions) -> Check:
     if not any(options.project.get(key) for key in ("app_dir", "migrations_dir", "schema_file")):
         return Check(name, SKIPPED, "No project is set.")
     found = survey(target, *project_of(options.project))
-    return ledger(found) if name == LEDGER else drift(target, found, options.maintenance_db, options.run_id, options.lock_wait)
+    if name == LEDGER:
+        return ledger(found)
+    return (drift if name == DRIFT else prisma_diff)(target, found, options.maintenance_db, options.run_id, options.lock_wait)
 
 
 def _application(target: Target, options: CheckOptions) -> Check:
@@ -160,4 +166,4 @@ def _disabled_before(before: t.Mapping[str, t.Any] | None) -> list[str]:
     return [name + more for name, definition in triggers.items() for end, more in states if definition.endswith(end)]
 
 
-__all__ = ("NAMES", "CheckOptions", "run_checks")
+__all__ = ("DEFAULT", "NAMES", "CheckOptions", "run_checks")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _fingerprint, _schema_drift
@@ -52,19 +53,30 @@ def drift(target: Target, found: Survey, maintenance_db: str, run_id: str, lock_
     Owners, rights, comments and extensions more are commonly set by hand: they are in the evidence and no drift.
     """
     try:
-        files = files_of(found, [verdict.name for verdict in applied_history(found)])
-        with run_lock(target, maintenance_db, run_id, lock_wait) as lock:
+        with replayed(target, found, maintenance_db, run_id, lock_wait) as scratch:
             with connection(target, read_only=True) as conn:
-                oid = (row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()") or (0,))[0]
-                settings = read_settings(conn, oid)
                 live = _fingerprint.take(conn, level="schema")
-            with scratch_database(target, lock, settings, run_id=run_id) as name:
-                replay(target, name, files)
-                with connection(on_database(target, name), read_only=True) as conn:
-                    made = _fingerprint.take(conn, level="schema")
+            with connection(scratch, read_only=True) as conn:
+                made = _fingerprint.take(conn, level="schema")
     except MigrationError as error:
         return Check(DRIFT, SKIPPED, "It cannot be told: %s: %s." % (error.code, error.msg.rstrip(".")))
     return compared(made, live)
+
+
+@contextlib.contextmanager
+def replayed(target: Target, found: Survey, maintenance_db: str, run_id: str, lock_wait: float) -> t.Iterator[Target]:
+    """A scratch database with the applied migrations in it, dropped at the end of the block.
+
+    :raises MigrationError: ``HISTORY_DIVERGED``, ``REPLAY_FAILED``, ``PERMISSION_DENIED``, ... with why there is none.
+    """
+    files = files_of(found, [verdict.name for verdict in applied_history(found)])
+    with run_lock(target, maintenance_db, run_id, lock_wait) as lock:
+        with connection(target, read_only=True) as conn:
+            oid = (row(conn, "SELECT oid::bigint FROM pg_database WHERE datname = current_database()") or (0,))[0]
+            settings = read_settings(conn, oid)
+        with scratch_database(target, lock, settings, run_id=run_id) as name:
+            replay(target, name, files)
+            yield on_database(target, name)
 
 
 def compared(made: t.Mapping[str, t.Any], live: t.Mapping[str, t.Any]) -> Check:
@@ -79,4 +91,4 @@ def compared(made: t.Mapping[str, t.Any], live: t.Mapping[str, t.Any]) -> Check:
     return Check(DRIFT, PASS, text, evidence)
 
 
-__all__ = ("DRIFT", "LEDGER", "compared", "drift", "ledger")
+__all__ = ("DRIFT", "LEDGER", "compared", "drift", "ledger", "replayed")

@@ -18,7 +18,7 @@ import typing as t
 from ansible.module_utils.urls import open_url
 from ansible_collections.pgops.migrations.plugins.module_utils import _sql
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, PASS, SKIPPED, WARN, Check, counted, names
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, psycopg2, rows, scrub
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, row, rows, scrub, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._process import run_child
 from ansible_collections.pgops.migrations.plugins.module_utils._server_text import without_rows
@@ -75,17 +75,32 @@ def custom(target: Target, paths: t.Sequence[str], timeout: float) -> Check:
 
 def _run(target: Target, path: str, timeout: float, read_only: bool) -> tuple[int, str]:
     """Rows of the last statement, and what went wrong; nothing of it lasts."""
-    with open(path, encoding="utf-8-sig") as handle:
-        script = handle.read()
+    try:
+        with open(path, encoding="utf-8-sig") as handle:
+            script = handle.read()
+    except (OSError, UnicodeError) as error:
+        return 0, "it is not UTF-8" if isinstance(error, UnicodeError) else "it cannot be read (%s)" % error.strerror
+    if "\0" in script:
+        return 0, "it holds a null character"
+    if not list(_sql.split(script)):
+        return 0, "it holds no statement"
     if any(_sql.controls_transaction(statement) or _sql.runs_alone(statement) for statement in _sql.split(script)):
         return 0, "it begins or ends a transaction itself, so nothing could be rolled back"
     settings = {"statement_timeout": "%dms" % round(timeout * 1000), "lock_timeout": "%dms" % round(timeout * 1000)}
     with connection(target, application_name="pgops.migrations checks", settings=settings, read_only=read_only) as conn:
+        if target.schema != "public":
+            # Names without a schema mean what they mean in a migration.
+            execute(conn, sql.SQL("SELECT set_config('search_path', concat_ws(', ', quote_ident({}), current_setting('search_path')), false)").format(
+                sql.Literal(target.schema)
+            ))  # fmt: skip
         conn.autocommit = False
         try:
             with conn.cursor() as cursor:
                 cursor.execute(script)
-                return (cursor.rowcount if cursor.description else 0), ""
+                count = cursor.rowcount if cursor.description else 0
+                # What a COMMIT would check is checked although there is none.
+                cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+                return count, ""
         except psycopg2.Error as error:
             primary = getattr(error.diag, "message_primary", None) or str(error)
             return 0, without_rows(scrub(" ".join(primary.split()), target))
@@ -102,7 +117,10 @@ def smoke_commands(target: Target, commands: t.Sequence[t.Mapping[str, t.Any]], 
     failed, evidence = [], []
     for entry in commands:
         argv = entry.get("argv")
-        argv = shlex.split(argv) if isinstance(argv, str) else [str(word) for word in argv or ()]
+        try:
+            argv = shlex.split(argv) if isinstance(argv, str) else [str(word) for word in argv or ()]
+        except ValueError as problem:
+            raise MigrationError("a smoke command cannot be split into words: %s" % problem, code="OPTION_INVALID") from None
         if not argv:
             raise MigrationError("a smoke command has no argv", code="OPTION_INVALID")
         name = str(entry.get("name") or argv[0])
@@ -129,6 +147,10 @@ def http(probes: t.Sequence[t.Mapping[str, t.Any]]) -> Check:
         url, wanted = str(entry.get("url") or ""), int(entry.get("status") or 200)
         if not re.match(r"https?://", url):
             raise MigrationError("the url of a probe is %s" % (url or "empty"), code="OPTION_INVALID")
+        try:
+            re.compile(str(entry.get("contains") or ""))
+        except re.error as problem:
+            raise MigrationError("contains of a probe is no regular expression: %s" % problem, code="OPTION_INVALID") from None
         began = time.monotonic()
         status, error = _probe(url, wanted, str(entry.get("contains") or ""), float(entry.get("timeout") or 10))
         # Credentials and tokens stand in URLs, too.
@@ -163,8 +185,15 @@ def application_role(url: str, target: Target, before: t.Mapping[str, t.Any] | N
     application = parse_url(url)
     if application.dbname != target.dbname:
         return Check(APPLICATION, SKIPPED, "The application's URL names the database %s and not %s." % (application.dbname, target.dbname))
+    if application.schema != target.schema:
+        return Check(APPLICATION, SKIPPED, "The application's URL names the schema %s and not %s." % (application.schema, target.schema))
+    with connection(target, read_only=True) as conn:
+        mine = _place(conn)
     try:
         with connection(application, read_only=True) as conn:
+            theirs = _place(conn)
+            if mine and theirs and mine != theirs:
+                return Check(APPLICATION, SKIPPED, "The application's URL leads to another server, or another database of the same name.")
             unreadable = [name for (name,) in rows(conn, _UNREADABLE, ([target.schema],))]
     except MigrationError as error:
         return Check(APPLICATION, FAIL, "The application cannot log in: %s: %s." % (error.code, scrub(error.msg, application)))
@@ -179,6 +208,14 @@ def application_role(url: str, target: Target, before: t.Mapping[str, t.Any] | N
     if unreadable:
         return Check(APPLICATION, WARN, "The application may not read %s." % names(unreadable), evidence)
     return Check(APPLICATION, PASS, "The application logs in, and may read every table of %s." % target.schema)
+
+
+def _place(conn: t.Any) -> tuple[t.Any, ...] | None:
+    """Which database of which cluster this is; a pooler or another name of the host make no difference. None where it is not said."""
+    try:
+        return row(conn, "SELECT c.system_identifier, d.oid FROM pg_control_system() c, pg_database d WHERE d.datname = current_database()")
+    except psycopg2.Error:
+        return None
 
 
 def _told(name: str, word: str, total: int, failed: t.Sequence[str], evidence: t.Sequence[dict[str, t.Any]], plural: str = "") -> Check:  # noqa: PLR0917

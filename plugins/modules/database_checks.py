@@ -16,7 +16,7 @@ description:
   - Runs named checks after a deploy, each with a verdict, one sentence, and the evidence for it. The names are stable.
   - A check that fails does not fail the module; the role C(verification) and your playbook decide by RV(failing).
   - Nothing in the database is changed. Smoke scripts run in a transaction that is rolled back (numbers that a sequence gave out stay used),
-    and C(drift) makes a scratch database and drops it.
+    and C(drift) and C(prisma_diff) make a scratch database and drop it.
 author:
   - pgops.migrations contributors (@pgops)
 options:
@@ -25,9 +25,13 @@ options:
       - Which checks to run.
       - V(ledger), the ledger holds what the folder holds, finished, unchanged and in order.
       - V(drift), the live schema is the one that the applied migrations make in an empty database. Needs CREATEDB.
-      - V(invalid_indexes), none was left half built.
+      - V(prisma_diff), the project's own Prisma CLI (4 to 7, C(migrate diff --exit-code)) finds nothing in the live schema that is neither
+        in C(schema.prisma) nor made by the applied migrations. Needs Node.js, and CREATEDB where the two differ. Not among the default checks, because
+        it starts a CLI that takes seconds, and V(drift) sees more of the schema; what it adds is a C(schema.prisma) with more than the
+        migrations make, of which it warns.
+      - V(invalid_indexes), none was left half built, and each of a partitioned table is on all of its partitions.
       - V(foreign_keys), all are validated, and no row refers to nothing. Reads every table with a foreign key.
-      - V(check_constraints), all are validated, and no row violates one that is not.
+      - V(check_constraints), all are validated, C(NOT NULL) among them, and no row violates one that is not or that calls a function.
       - V(sequences), each is ahead of the column that it fills, and not at its end.
       - V(disabled_triggers), every trigger fires, those of foreign keys among them.
       - V(shadow_databases), no shadow database of Prisma was left on the server; warns.
@@ -36,13 +40,14 @@ options:
       - V(table_rewrites), no table got a new file; warns.
       - V(index_build_time), no index took longer to build than O(max_index_seconds); warns.
       - V(growth), size and WAL; evidence only.
-      - V(application_role), O(application_url) logs in, and may read every table and view of its schema.
+      - V(application_role), O(application_url) logs in to this very database, and may read every table and view of its schema.
       - V(smoke_sql), V(custom), V(smoke_commands), V(http), your own; see the options.
     type: list
     elements: str
     choices:
       - ledger
       - drift
+      - prisma_diff
       - invalid_indexes
       - foreign_keys
       - check_constraints
@@ -117,11 +122,15 @@ options:
     type: float
     default: 0
   timeout:
-    description: Seconds for one statement of a check; one that needs longer is skipped, and says so.
+    description:
+      - Seconds for one statement of a check. What needs longer is named and not looked at; after three of them the check asks the rows nothing more.
+      - Where nothing else is found, such a check is skipped, and says so.
     type: float
     default: 60
   smoke_sql:
-    description: SQL files that must run without an error. They run in a transaction that is rolled back, and may not begin or end one.
+    description:
+      - SQL files that must run without an error. They run in a transaction that is rolled back, and may not begin or end one.
+      - Deferred constraints are checked at the end. Names without a schema are looked for in that of the URL first.
     type: list
     elements: path
     default: []
@@ -203,7 +212,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Leaves out what is more than reading, C(drift) and your own scripts, programs and probes.
+    details: Leaves out what is more than reading, C(drift), C(prisma_diff) and your own scripts, programs and probes.
   diff_mode:
     support: N/A
     details: Nothing is changed.
@@ -292,7 +301,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils import _fingerprint_file
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
 from ansible_collections.pgops.migrations.plugins.module_utils._check import summary
-from ansible_collections.pgops.migrations.plugins.module_utils._checks import NAMES, CheckOptions, run_checks
+from ansible_collections.pgops.migrations.plugins.module_utils._checks import DEFAULT, NAMES, CheckOptions, run_checks
 from ansible_collections.pgops.migrations.plugins.module_utils._module import run
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import PROJECT_SPEC
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -321,7 +330,7 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=connection_argument_spec(
-            checks=dict(type="list", elements="str", choices=list(NAMES), default=list(NAMES)),
+            checks=dict(type="list", elements="str", choices=list(NAMES), default=list(DEFAULT)),
             tolerate=dict(type="list", elements="str", default=[]),
             before=dict(type="path"),
             earlier=dict(type="list", elements="dict", default=[]),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import pathlib
@@ -14,9 +15,11 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils._checks import NAMES
+from ansible_collections.pgops.migrations.plugins.module_utils._checks import DEFAULT
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from support.restorepoints import execute
+
+from tools.pgserver import Cluster
 
 INIT = """
 CREATE TABLE "User" (id serial PRIMARY KEY, email text UNIQUE, role text);
@@ -57,12 +60,12 @@ def site(database: t.Any, module: t.Any, tmp_path: pathlib.Path) -> Site:
 
 def test_a_clean_deploy_passes_every_check_that_can_be_made(site: Site) -> None:
     found = site.ask(deploy=site.deployed)
-    assert [check["name"] for check in found["checks"]] == list(NAMES)
+    assert [check["name"] for check in found["checks"]] == list(DEFAULT)
     assert {check["verdict"] for check in found["checks"]} == {"pass", "skipped"} and found["failing"] == []
     skipped = {check["name"]: check["text"] for check in found["checks"] if check["verdict"] == "skipped"}
     # A deploy may be over before anybody looked.
     assert set(skipped) - {"blocking_time"} == {"application_role", "smoke_sql", "custom", "smoke_commands", "http"} and all(skipped.values())
-    made = len(NAMES) - len(skipped)
+    made = len(DEFAULT) - len(skipped)
     assert (found["verdict"], found["text"]) == ("pass", "%d of %d checks passed." % (made, made)) and made >= 12
 
 
@@ -235,3 +238,53 @@ def test_the_application_must_read_what_is_new(site: Site, admin: t.Any, tmp_pat
             assert other["verdict"] == "skipped"
         finally:
             cursor.execute("DROP OWNED BY %s; DROP ROLE %s" % (role, role))
+
+
+def test_smoke_sql_meets_what_a_commit_would_have_met(site: Site, tmp_path: pathlib.Path) -> None:
+    execute(site.target, 'CREATE TABLE late (a int REFERENCES "User" DEFERRABLE INITIALLY DEFERRED)')
+    (tmp_path / "late.sql").write_text("INSERT INTO late VALUES (4711)")
+    found = site.ask("smoke_sql", smoke_sql_dir=str(tmp_path))
+    assert found["verdict"] == "fail" and "late_a_fkey" in found["text"], found
+
+
+def test_names_without_a_schema_are_looked_for_in_that_of_the_url(database: t.Any, module: t.Any, tmp_path: pathlib.Path) -> None:
+    site = Site(database(schema="App Data"), module, tmp_path / "migrations")
+    assert site.ask("drift")["verdict"] == "pass"
+    execute(site.target, "CREATE TABLE besides (a int)")
+    own = tmp_path / "own.sql"
+    own.write_text("SELECT pets.id FROM pets, besides WHERE pets.id < 0")
+    found = site.ask("smoke_sql", "custom", "ledger", "sequences", smoke_sql=[str(own)], custom_sql=[str(own)])
+    assert [check["verdict"] for check in found["checks"]] == ["pass"] * 4, found
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"smoke_commands": [{"argv": "echo 'open"}]}, "cannot be split into words"),
+        ({"http_probes": [{"url": "http://127.0.0.1:1/", "contains": "("}]}, "is no regular expression"),
+    ],
+)
+def test_options_that_cannot_be_right(site: Site, options: dict[str, t.Any], said: str) -> None:
+    found = site.module("database_checks", site.target, **options)
+    assert found["failed"] and found["code"] == "OPTION_INVALID" and said in found["msg"], found
+
+
+def test_a_file_that_is_no_text_fails_its_check(site: Site, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.sql").write_bytes(b"SELECT '\xff\xfe'")
+    (tmp_path / "b.sql").write_bytes(b"SELECT 1\0")
+    (tmp_path / "c.sql").write_bytes(b"-- nothing\n")
+    found = site.ask("custom", custom_sql_dir=str(tmp_path))
+    assert found["verdict"] == "fail" and found["text"].startswith("3 of 3 failed"), found
+    assert [each["error"] for each in found["evidence"]] == ["it is not UTF-8", "it holds a null character", "it holds no statement"]
+
+
+def test_the_application_on_another_server_or_schema_is_not_taken_for_this_one(site: Site, tmp_path: pathlib.Path) -> None:
+    url = site.target.prisma_url()
+    assert site.ask("application_role", application_url=url)["verdict"] == "pass"
+    other = site.ask("application_role", application_url=url.replace("schema=public", "schema=other"))
+    assert other["verdict"] == "skipped" and "schema other and not public" in other["text"], other
+    with Cluster(tmp_path / "server", fast=True, temporary=True) as server:
+        away = dataclasses.replace(site.target, port=server.port, user=server.superuser, password=server.password)
+        execute(dataclasses.replace(away, dbname="postgres"), 'CREATE DATABASE "%s"' % site.target.dbname)
+        elsewhere = site.ask("application_role", application_url=away.prisma_url())
+    assert elsewhere["verdict"] == "skipped" and "another server" in elsewhere["text"], elsewhere

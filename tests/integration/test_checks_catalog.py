@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
+import pathlib
 import typing as t
 
 import psycopg2
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils import _checks_catalog as checks
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
+from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from support.restorepoints import execute
+
+from tools.pgserver import Cluster
 
 SCHEMA = """
 CREATE SCHEMA app;
@@ -201,6 +205,22 @@ def test_a_check_constraint_that_is_not_validated_or_no_longer_holds(target: t.A
     assert "old of app.age (not validated, rows not looked at)" in found.text
 
 
+def test_not_null_that_is_not_validated(tmp_path: pathlib.Path) -> None:
+    """Since PostgreSQL 18."""
+    with Cluster(tmp_path / "server", source="wheel18", fast=True, temporary=True) as server:
+        target = Target(dbname="postgres", host="127.0.0.1", port=server.port, user=server.superuser, password=server.password)
+        execute(
+            target,
+            "CREATE TABLE t (a int, b int NOT NULL)",
+            "INSERT INTO t VALUES (NULL, 1), (1, 1)",
+            "ALTER TABLE t ADD CONSTRAINT later NOT NULL a NOT VALID",
+        )
+        found = ask(target, checks.constraints)
+        assert found.verdict == "fail" and "later of t (not validated, 1 rows violate it)" in found.text
+        execute(target, "DELETE FROM t WHERE a IS NULL", "ALTER TABLE t VALIDATE CONSTRAINT later")
+        assert ask(target, checks.constraints).text == "There is no CHECK constraint."
+
+
 def test_a_trigger_that_fires_for_replication_only(target: t.Any, superuser: t.Any) -> None:
     execute(
         target,
@@ -248,3 +268,121 @@ def test_shadow_databases_that_nobody_is_in(cluster: t.Any, target: t.Any, super
         assert ask(target, checks.shadow_databases).verdict == "pass", "one that is in use is not orphaned"
     finally:
         superuser('DROP DATABASE "%s" WITH (FORCE)' % name)
+
+
+def test_what_cannot_be_read_holds_up_none_of_the_others(target: t.Any, superuser: t.Any) -> None:
+    superuser("SET session_replication_role = replica", "INSERT INTO of_pairs VALUES (3, 1, NULL)", "RESET session_replication_role")
+    execute(
+        target,
+        'ALTER TABLE counts ADD owner int, ADD CONSTRAINT "Later" FOREIGN KEY (owner) REFERENCES "User" NOT VALID, ADD CONSTRAINT "Plus" CHECK (n > -9) NOT VALID',
+        "SELECT setval('\"User_id_seq\"', 3)",
+    )
+    # One table nobody may read, and of the other row security hides rows.
+    superuser("ALTER TABLE counts OWNER TO CURRENT_USER", "ALTER TABLE parted ENABLE ROW LEVEL SECURITY", "ALTER TABLE parted OWNER TO CURRENT_USER",
+              "GRANT SELECT ON parted TO PUBLIC")  # fmt: skip
+    with connection(target, read_only=True, settings={"row_security": "off"}) as conn:
+        keys, bounds, numbers = checks.foreign_keys(conn), checks.constraints(conn), checks.sequences(conn)
+    assert keys.verdict == "fail" and "of_pairs_a_b_fkey of of_pairs (1 rows" in keys.text, keys.text
+    assert "Not validated: Later of counts (its rows cannot be looked at: PERMISSION_DENIED)" in keys.text
+    assert "Not looked at: parted_User_fkey of parted (PERMISSION_DENIED)." in keys.text
+    assert bounds.verdict == "fail" and "Plus of counts (not validated, rows not looked at: PERMISSION_DENIED)" in bounds.text
+    assert numbers.verdict == "fail" and "Not looked at: app.down (PERMISSION_DENIED)." in numbers.text
+    execute(target, "SELECT setval('\"User_id_seq\"', 30)")
+    numbers = ask(target, checks.sequences)
+    assert (numbers.verdict, numbers.text) == ("skipped", "2 of 3 sequences are ahead of their columns. Not looked at: app.down (PERMISSION_DENIED).")
+
+
+def test_what_takes_too_long_is_given_up_and_what_the_catalogue_knows_is_told(target: t.Any, superuser: t.Any) -> None:
+    execute(target, 'ALTER TABLE counts ADD owner int, ADD CONSTRAINT later FOREIGN KEY (owner) REFERENCES "User" NOT VALID')
+    # All that this operator is for takes a second.
+    superuser(
+        "CREATE FUNCTION slow(int, int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN $1 = $2; END'",
+        *('ALTER TABLE "User" ADD CONSTRAINT slow_%d CHECK (slow(id, id)) NOT VALID' % number for number in range(5)),
+        "ALTER TABLE of_pairs ADD CONSTRAINT wrong CHECK (id > 1) NOT VALID",
+    )
+    with connection(target, read_only=True, settings={"statement_timeout": "200ms"}) as conn:
+        found = checks.constraints(conn)
+        with connection(target) as other, other.cursor() as cursor:
+            cursor.execute('BEGIN; LOCK TABLE "User"')
+            keys = checks.foreign_keys(conn)
+    assert found.verdict == "fail" and len(found.evidence) == 6 and {each["validated"] for each in found.evidence} == {False}
+    assert 'slow_0 of "User" (not validated, rows not looked at: it takes longer than 200ms, see verification_check_timeout)' in found.text
+    assert [each["problem"] for each in found.evidence if each["constraint"] == "slow_4"] == ["the time is up"]
+    assert keys.verdict == "fail" and "later of counts (its rows cannot be looked at" in keys.text and "VALIDATE CONSTRAINT later" not in keys.text
+
+
+def test_temporary_tables_of_other_sessions_are_theirs(target: t.Any) -> None:
+    with connection(target) as other:
+        with other.cursor() as cursor:
+            cursor.execute("CREATE FUNCTION yes(int) RETURNS bool LANGUAGE sql AS 'SELECT true'")
+            cursor.execute("CREATE TEMP TABLE one (a int PRIMARY KEY); CREATE TEMP TABLE two (a int REFERENCES one, b int CHECK (yes(b)))")
+        assert [ask(target, check).verdict for check in (checks.foreign_keys, checks.constraints)] == ["pass", "pass"]
+
+
+def test_the_statement_that_mends_can_be_typed(target: t.Any, superuser: t.Any) -> None:
+    execute(
+        target,
+        'CREATE SCHEMA "My App"',
+        'CREATE TABLE "My App"."Orders" ("Id" int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, "User" int)',
+        'ALTER TABLE "My App"."Orders" ADD CONSTRAINT "Of User" FOREIGN KEY ("User") REFERENCES "User" NOT VALID, ADD CONSTRAINT "A plus" CHECK ("User" > 0) NOT VALID',
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        'CREATE TRIGGER "On Change" BEFORE UPDATE ON "My App"."Orders" FOR EACH ROW EXECUTE FUNCTION f()',
+        'ALTER TABLE "My App"."Orders" DISABLE TRIGGER "On Change"',
+        'INSERT INTO "My App"."Orders" VALUES (1, 1)',
+    )
+    for check, start in (
+        (checks.foreign_keys, "ALTER TABLE"),
+        (checks.constraints, "ALTER TABLE"),
+        (checks.disabled_triggers, "ALTER TABLE"),
+        (checks.sequences, "SELECT setval"),
+    ):
+        found = ask(target, check)
+        assert found.verdict == "fail", found
+        execute(target, start + found.text.rpartition(start)[2].rstrip("."))
+        assert ask(target, check).verdict == "pass", found.text
+    superuser('CREATE TABLE mixed (a int REFERENCES "User")', "ALTER TABLE mixed DISABLE TRIGGER ALL")
+    text = ask(target, checks.disabled_triggers).text
+    assert text.endswith("Enable them: ALTER TABLE mixed ENABLE TRIGGER ALL (as a superuser).")
+
+
+def test_an_index_of_a_partitioned_table_that_a_partition_has_not(target: t.Any) -> None:
+    execute(target, "CREATE INDEX on_all ON ONLY parted (id)")
+    found = ask(target, checks.invalid_indexes)
+    assert found.verdict == "fail" and found.text == (
+        "1 index is invalid: on_all. It is not on every partition of parted yet: build the missing ones, then ALTER INDEX on_all ATTACH PARTITION <index>."
+    )
+    execute(target, "CREATE INDEX on_one ON parted_1 (id)", "ALTER INDEX on_all ATTACH PARTITION on_one")
+    assert ask(target, checks.invalid_indexes).verdict == "pass"
+
+
+def test_a_sequence_that_fills_a_partitioned_table_or_a_domain(target: t.Any) -> None:
+    execute(
+        target,
+        "CREATE DOMAIN app.number AS int CHECK (VALUE > 0)",
+        "CREATE SEQUENCE app.numbers",
+        "CREATE TABLE app.numbered (id app.number DEFAULT nextval('app.numbers'))",
+        "INSERT INTO app.numbered VALUES (5)",
+        "CREATE TABLE events (id serial, at int) PARTITION BY RANGE (at)",
+        "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (10) TO (20)",
+        "INSERT INTO events VALUES (7, 5), (9, 15)",
+    )
+    found = ask(target, checks.sequences)
+    assert found.verdict == "fail" and [(each["sequence"], each["table"], each["reached"]) for each in found.evidence] == [
+        ("app.numbers", "app.numbered", 5), ("public.events_id_seq", "public.events", 9),
+    ]  # fmt: skip
+    assert found.text.startswith("2 sequences are behind")
+
+
+def test_keys_of_odd_shapes_that_are_sound_pass(target: t.Any) -> None:
+    execute(
+        target,
+        'CREATE TABLE "A b" ("X y" int, z text, at date, PRIMARY KEY ("X y", z, at)) PARTITION BY RANGE (at)',
+        "CREATE TABLE a_b_1 PARTITION OF \"A b\" FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+        "CREATE TABLE refs (x bigint, z text, at date, self int UNIQUE, up int REFERENCES refs (self) DEFERRABLE INITIALLY DEFERRED,"
+        ' FOREIGN KEY (x, z, at) REFERENCES "A b" DEFERRABLE INITIALLY DEFERRED)',
+        "INSERT INTO \"A b\" VALUES (1, 'a', '2024-05-01')",
+        "INSERT INTO refs VALUES (1, 'a', '2024-05-01', 1, 2), (9, NULL, '2024-05-01', 2, NULL), (NULL, NULL, NULL, 3, 3)",
+    )
+    found = ask(target, checks.foreign_keys)
+    assert found.verdict == "pass", found

@@ -33,12 +33,13 @@ addEventListener("load", () => {
                background: getComputedStyle(document.body).backgroundColor, charts: [...document.querySelectorAll("svg.panel")].map(one => one.getBoundingClientRect().width),
                violations: found.violations.map(one => [one.id, one.nodes.map(node => node.html).slice(0, 3)])}),
     error => ({error: String(error)})
-  ).then(found => parent.postMessage(JSON.stringify(found), "*"));
+  ).then(found => parent.postMessage([window.name, found], "*"));
 });
 """
-_WRAPPER = """<!DOCTYPE html><html lang="en"><head><title>wrapper</title></head><body style="margin:0">
-<iframe src="copy.html" title="report" style="border:0;width:%dpx;height:2000px"></iframe><pre id="result"></pre>
-<script>addEventListener("message", event => document.getElementById("result").textContent = event.data)</script></body></html>"""
+_WRAPPER = """<!DOCTYPE html><html lang="en"><head><title>wrapper</title></head><body style="margin:0">%s<pre id="result"></pre>
+<script>const found = {}; addEventListener("message", event => { found[event.data[0]] = event.data[1]; document.getElementById("result").textContent = JSON.stringify(found) })</script>
+</body></html>"""
+_FRAME = '<iframe src="copy_%s.html" name="%s %d" title="%s at %d" style="border:0;display:block;width:%dpx;height:2000px"></iframe>'
 #: What goes wrong in the page of a report, for the test of the test.
 _BROKEN = '<!DOCTYPE html><html><head></head><body><img src="x.png"><p style="color:#ccc;background:#fff;width:3000px">pale</p></body></html>'
 
@@ -58,16 +59,20 @@ class Browser:
         finally:
             shutil.rmtree(profile, ignore_errors=True)
 
-    def examine(self, content: str, width: int, dark: bool) -> dict[str, t.Any]:
-        """What axe-core and the page itself say of it."""
+    def examine(self, pages: dict[str, str], widths: t.Sequence[int], dark: bool) -> dict[tuple[str, int], dict[str, t.Any]]:
+        """What axe-core and the pages themselves say of them, each in every width; all in one start of the browser."""
         script = "<script>%s</script><script>%s</script>" % (AXE.read_text(encoding="utf-8").replace("</script", "<\\/script"), _EXAMINE)
-        (self.folder / "copy.html").write_text(content.replace(_META, "").replace("</head>", script + "</head>", 1), encoding="utf-8")
+        for name, content in pages.items():
+            (self.folder / ("copy_%s.html" % name)).write_text(content.replace(_META, "").replace("</head>", script + "</head>", 1), encoding="utf-8")
+        frames = [_FRAME % (name, name, width, name, width, width) for name in pages for width in widths]
         wrapper = self.folder / "wrapper.html"
-        wrapper.write_text(_WRAPPER % width, encoding="utf-8")
+        wrapper.write_text(_WRAPPER % "".join(frames), encoding="utf-8")
         done = self.load(wrapper, "--dump-dom", "--blink-settings=preferredColorScheme=%d" % (0 if dark else 1))
-        found = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.S)
-        assert found and found.group(1), (done.stdout[-2000:], done.stderr[-2000:])
-        return t.cast("dict[str, t.Any]", json.loads(library.unescape(found.group(1))))
+        told = re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.S)
+        assert told and told.group(1), (done.stdout[-2000:], done.stderr[-2000:])
+        found = json.loads(library.unescape(told.group(1)))
+        assert set(found) == {"%s %d" % (name, width) for name in pages for width in widths}
+        return {(name, width): found["%s %d" % (name, width)] for name in pages for width in widths}
 
 
 @pytest.fixture
@@ -110,18 +115,19 @@ def test_the_report_of_a_real_run_in_a_browser(browser: Browser, staging: Stagin
     if not failing:
         pages["watched"] = html(watched(record))
         pages["index"] = index([record, dict(record, target="b<i>")], {"b<i>": "b.html"}, {"gone": "unreachable"})
-    for name, content in pages.items():
-        for width in (1280, 390):
-            for dark in (False, True):
-                found = browser.examine(content, width, dark)
-                assert (found["violations"], found["over"], found["width"], found["dark"]) == ([], 0, width, dark), (name, found)
-                assert found["passes"] > 15 and found["background"] == ("rgb(15, 20, 26)" if dark else "rgb(245, 246, 248)")
-                # The monitor of the real run has as many charts as it saw kinds of numbers.
-                assert name != "watched" or (len(found["charts"]) == 6 and min(found["charts"]) > width * 0.8), found["charts"]
+    for dark in (False, True):
+        for (name, width), found in browser.examine(pages, (1280, 390), dark).items():
+            assert (found["violations"], found["over"], found["width"], found["dark"]) == ([], 0, width, dark), (name, found)
+            assert found["passes"] > 15 and found["background"] == ("rgb(15, 20, 26)" if dark else "rgb(245, 246, 248)")
+            # The monitor of the real run has as many charts as it saw kinds of numbers.
+            assert name != "watched" or (len(found["charts"]) == 6 and min(found["charts"]) > width * 0.8), found["charts"]
 
 
 def test_the_examination_finds_what_is_wrong(browser: Browser) -> None:
-    found = browser.examine(_BROKEN, 390, dark=False)
+    sound = index([], {}, {"a": "unreachable"})
+    both = browser.examine({"sound": sound, "broken": _BROKEN}, (390,), dark=False)
+    assert both["sound", 390]["violations"] == [], "one page is not blamed for the other"
+    found = both["broken", 390]
     assert {"image-alt", "html-has-lang", "document-title", "color-contrast"} <= {name for name, _nodes in found["violations"]} and found["over"] > 2000
 
 
