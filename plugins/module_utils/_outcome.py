@@ -125,7 +125,7 @@ class View:
     def deploy_refused(self) -> bool:
         """Whether the deploy failed before it did anything; what it says of itself counts more than its code."""
         result = self.result("deploy")
-        if self.state("deploy") != "failed" or any(result.get(key) for key in ("changed", "applied", "failed_migration", "planned")):
+        if self.state("deploy") != "failed" or any(result.get(key) for key in ("changed", "applied", "failed_migration", "planned", "resolved")):
             return False
         return result["touched"] is False if "touched" in result else self.errors["deploy"]["code"] in _DEPLOY_REFUSALS
 

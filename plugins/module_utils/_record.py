@@ -8,11 +8,11 @@
 
 Reports are drawn from records and from nothing else, so a record keeps what a report
 needs and no more: no URL, no password, no row, and texts of programs only by their end.
+What each field means stands in docs/record.schema.json, from which docs/record.md is made.
 """
 
 from __future__ import annotations
 
-import datetime
 import re
 import shlex
 import typing as t
@@ -20,36 +20,21 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils._advice import next_step
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import CODES
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import PHASES, WRITING, View, decide
+from ansible_collections.pgops.migrations.plugins.module_utils._record_bounds import fit
 from ansible_collections.pgops.migrations.plugins.module_utils._record_counts import row_counts
-from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line, plain
+from ansible_collections.pgops.migrations.plugins.module_utils._record_others import followed, resolved, told
+from ansible_collections.pgops.migrations.plugins.module_utils._record_phases import reduced
+from ansible_collections.pgops.migrations.plugins.module_utils._record_times import between, zoned
+from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence import sentence
-from ansible_collections.pgops.migrations.plugins.module_utils._typed import named_database
+from ansible_collections.pgops.migrations.plugins.module_utils._typed import named_database, option
 from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
+#: Goes up when a field goes away or means something else, and not when one is added.
 FORMAT = 1
 Result = t.Mapping[str, t.Any]
-#: What is kept of the phases whose results are known; everything of the others.
-_KEPT: dict[str, tuple[str, ...]] = {
-    "status": ("status", "pending", "ledger_head", "set_digest", "status_misleads", "next_deploy", "warnings"),
-    "backup": ("restore_point", "warnings"),
-    "deploy": (
-        "engine", "status_before", "status", "ledger_head_before", "ledger_head", "set_digest", "would_apply", "planned", "pending", "held", "seconds",
-        "output", "warnings",
-        "failed_migration", "sqlstate", "sessions", "touched", "monitor",
-    ),
-    "retention": ("would_drop", "dropped", "freed_bytes", "pinned", "unpinned", "warnings"),
-    "drill": ("restore_point", "drilled_at", "seconds", "rto_seconds", "restored", "differences", "warnings"),
-    "restore": (
-        "database", "kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation",
-        "undone", "redone",
-    ),
-}  # fmt: skip
-#: What is read by its parts below; anything else under these names is left out.
-_DICTS = ("restore_point", "restored", "loss", "failed_migration", "seconds", "next_deploy")
-_LISTS = ("undone", "redone", "pending", "held", "planned", "would_apply", "warnings", "differences", "findings", "checks")
 #: Longest next step: it may hold a command, which must not be cut.
 _STEP = 4000
-_ONCE = ("code", "msg", "next_step")
 _NEXT_STEP = re.compile(r"\s*\bNext: (.*)\Z", re.S)
 _CODE = re.compile(r"(?:^|(?<=: ))([A-Z][A-Z0-9_]{3,}): ")
 #: What only the verification says, by an assertion that registers nothing.
@@ -112,29 +97,41 @@ def build_record(
         "operator": line(operator),
         "revision": line(revision),
         "check_mode": bool(check_mode),
-        "started_at": line(started_at),
-        "finished_at": line(finished_at),
-        "seconds": _between(started_at, finished_at),
+        "started_at": zoned(line(started_at)),
+        "finished_at": zoned(line(finished_at)),
+        "seconds": between(started_at, finished_at),
         "outcome": outcome,
         "sentence": sentence(view, outcome),
         "changed": any(state == "changed" for state in states.values()) or any(bool(result.get("changed")) for result in given.values()),
         "phases": [_phase(name, states[name], results.get(name, {}), errors.get(name)) for name in states],
         "row_counts": counts,
         "row_counts_of": of if counts else "",
-        "error": _advised(cause, outcome, results) if cause else None,
+        "error": _advised(cause, outcome, results, str(target)) if cause else None,
+        "followed": followed(given),
+        "resolved": resolved(given, view.runbook),
     }
+    record["sentence"] += told(record)
     for name in ("preflight", "backup", "deploy", "verification", "restore", "drill"):
         record[name] = results.get(name)
     record["other"] = {name: result for name, result in results.items() if name not in record}
+    for name in ("preflight", "deploy"):
+        # They are fields of their own.
+        record[name] = {key: value for key, value in record[name].items() if key not in ("followed", "resolved")} if record[name] else record[name]
+    tables = (results.get("verification") or {}).get("tables")
+    # A module that counts many tables tells the first of them.
+    fit(record, {"row_counts": tables} if of == "verification" and counts and isinstance(tables, int) else {})
     return record
 
 
-def _advised(cause: Result, outcome: str, results: t.Mapping[str, Result]) -> dict[str, t.Any]:
+def _advised(cause: Result, outcome: str, results: t.Mapping[str, Result], target: str) -> dict[str, t.Any]:
     """The error; what it advises was for the moment before the way back."""
     if outcome != "rolled_back":
         return dict(cause)
     kept = results.get("restore", {}).get("kept")
-    step = "mend the cause and run again" + ("; the failed database %s shows what was left, drop it when nobody needs it" % kept if kept else "")
+    step = "mend the cause and run again"
+    if kept:
+        typed = "ansible-playbook pgops.migrations.kept %s" % option("migration_targets", target)
+        step += "; the failed database %s shows what was left. To list it, and to drop it when nobody needs it: %s" % (kept, typed)
     return dict(cause, next_step=step)
 
 
@@ -189,64 +186,6 @@ def _error(result: Result, phase: str) -> dict[str, str]:
     return {"code": code, "msg": line(text, 400), "next_step": step, "phase": line(phase or ("verification" if code in _OF_VERIFICATION else ""))}
 
 
-def reduced(phase: str, result: Result) -> dict[str, t.Any]:
-    """What a record keeps of a phase's result."""
-    names = _KEPT.get(phase)
-    kept = {name: value for name, value in result.items() if (name in names if names else name not in _ONCE and name not in ("failed", "skipped"))}
-    answer = t.cast("dict[str, t.Any]", plain(kept))
-    answer["changed"] = bool(result.get("changed"))
-    verdicts = [verdict for verdict in _list(result.get("migrations")) if isinstance(verdict, t.Mapping)]
-    if verdicts:
-        answer["applied_total"] = sum(1 for verdict in verdicts if verdict.get("verdict") == "applied")
-    answer.pop("migrations", None)
-    if phase == "recovery":
-        answer["migrations"] = [_unfinished(found) for found in verdicts]
-    for name in _DICTS:
-        if name in answer and not isinstance(answer[name], dict) and not (name == "seconds" and phase != "restore"):
-            del answer[name]
-    for name in _LISTS:
-        if name in answer and not isinstance(answer[name], list):
-            del answer[name]
-    if phase == "deploy":
-        answer["applied"] = _applied(result, verdicts)
-        failed = result.get("failed_migration")
-        name = str(failed.get("name")) if isinstance(failed, t.Mapping) else ""
-        if name:
-            said = line(t.cast("Result", failed).get("error") or "", 400)
-            answer["failed_migration"] = dict(answer.get("failed_migration") or {}, name=line(name), error=said)
-            evidence = result.get("evidence")
-            answer["evidence"] = plain(evidence.get(name) or {}) if isinstance(evidence, t.Mapping) else {}
-    if phase == "verification":
-        # Drawn into row_counts; the fingerprints themselves stay where they are.
-        for bulky in ("before", "after", "tables", "row_counts"):
-            if isinstance(answer.get(bulky), (dict, list)):
-                del answer[bulky]
-    return answer
-
-
-def _unfinished(found: Result) -> dict[str, t.Any]:
-    """What the recovery found of a migration, without the scripts' text, which the terminal showed."""
-    scripts = found.get("scripts")
-    answer: dict[str, t.Any] = {name: line(found.get(name) or "", 600) for name in ("name", "state", "reason", "resolve")}
-    answer["scripts"] = {
-        line(name): {"proved": bool(script.get("proved")), "loses": [line(text, 300) for text in _list(script.get("loses"))]}
-        for name, script in (scripts.items() if isinstance(scripts, t.Mapping) else ())
-        if isinstance(script, t.Mapping)
-    }
-    return answer
-
-
-def _applied(result: Result, verdicts: t.Sequence[Result]) -> list[dict[str, t.Any]]:
-    """Names and durations; a failure returns the names only."""
-    durations = {verdict.get("name"): verdict.get("seconds") for verdict in verdicts}
-    answer = []
-    for entry in _list(result.get("applied")):
-        name = entry.get("name") if isinstance(entry, t.Mapping) else entry
-        seconds = entry.get("seconds") if isinstance(entry, t.Mapping) else durations.get(name)
-        answer.append({"name": line(name), "seconds": seconds})
-    return answer
-
-
 def _list(value: t.Any) -> list[t.Any]:
     return list(value) if isinstance(value, (list, tuple)) else []
 
@@ -258,28 +197,18 @@ def _database(results: t.Mapping[str, Result]) -> str:
     return named_database(words) or next((str(name) for name in named if name), "")
 
 
-def _between(started_at: str, finished_at: str) -> float | None:
-    times = [_time(text) for text in (started_at, finished_at)]
-    if times[0] is None or times[1] is None:
-        return None
-    return round(max((times[1] - times[0]).total_seconds(), 0.0), 3)
-
-
-def _time(text: str) -> datetime.datetime | None:
-    try:
-        found = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.timezone.utc)
-
-
 def _phase(name: str, state: str, result: Result, error: Result | None) -> dict[str, t.Any]:
     seconds = result.get("seconds")
     if isinstance(seconds, t.Mapping):
-        parts = [value for key, value in seconds.items() if isinstance(value, (int, float)) and key not in ("unavailable", "total")]
+        # Of a restore the archive is read while the loss is counted.
+        within = ("unavailable", "total", *(["read"] if "loss" in seconds else []))
+        parts = [value for key, value in seconds.items() if isinstance(value, (int, float)) and key not in within]
         seconds = round(sum(parts), 3)
     if name == "backup":
         seconds = (result.get("restore_point") or {}).get("seconds")
+    if name in ("preflight", "status"):
+        # A plan's duration is that of the deploy which it did not do.
+        seconds = None
     return {"name": name, "outcome": state, "seconds": seconds if isinstance(seconds, (int, float)) else None, "sentence": _said(name, state, result, error)}
 
 
@@ -311,4 +240,4 @@ def _said(name: str, state: str, result: Result, error: Result | None) -> str:
     return text
 
 
-__all__ = ("FORMAT", "build_record", "reduced")
+__all__ = ("FORMAT", "build_record")

@@ -13,12 +13,10 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
 
 Result = t.Mapping[str, t.Any]
-#: Tables of a record's row counts; those that differ come first.
-_TABLES = 1000
 
 
 def row_counts(verification: Result, restore: Result) -> list[dict[str, t.Any]]:
-    """Rows per table before and after, of whatever comparison there is; None where there is no table."""
+    """Rows per table before and after, of whatever comparison there is; None where there is no table. Those that differ come first."""
     counts: dict[str, tuple[t.Any, t.Any]] = {}
     before, after = (_tables(verification.get(side)) for side in ("before", "after"))
     for name in list(before) + [name for name in after if name not in before]:
@@ -36,7 +34,7 @@ def row_counts(verification: Result, restore: Result) -> list[dict[str, t.Any]]:
                 counts[str(entry.get("table"))] = (entry.get("rows_now"), entry.get("rows_then"))
     found = [{"table": line(name), "before": _count(old), "after": _count(new)} for name, (old, new) in counts.items()]
     found.sort(key=lambda entry: entry["before"] == entry["after"])
-    return found[:_TABLES]
+    return found
 
 
 def _tables(fingerprint: t.Any) -> dict[str, t.Any]:

@@ -4,10 +4,14 @@
 
 # PRIVATE to the collection: no promise of a stable interface outside it.
 
-"""What may stand in a record or a report: no URL, no password, no row, no endless text. Pure: no I/O."""
+"""What may stand in a record or a report: no URL, no password, no row, no endless text. Pure: no I/O.
+
+How many entries a list may have is not decided here but by ``_record_bounds``, which says what it cuts.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 
@@ -15,8 +19,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._server_text impo
 
 #: Longest text of a program that is kept, in bytes: its end, where the error stands.
 TEXT_LIMIT = 4096
-#: Entries of a list or a dict, and levels below the top, that are kept of what a phase returned.
-_ENTRIES, _DEPTH = 500, 8
+#: Levels below the top that are kept of what a phase returned; below them stands :data:`LEFT_OUT`, as where a text was cut.
+_DEPTH = 8
+LEFT_OUT = "[...]"
 
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _PASSWORD = re.compile(r"(?i)\b((?:pg)?passw(?:or)?d|passphrase|secret|api_?key|token)(\"?\s*[=:]\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\S+)")
@@ -37,7 +42,7 @@ def clean(text: t.Any, limit: int = TEXT_LIMIT) -> str:
     result = without_rows(result)
     result = _CONTROL.sub("?", result)
     content = result.encode("utf-8")
-    return result if len(content) <= limit else "[...] " + content[-limit:].decode("utf-8", "ignore")
+    return result if len(content) <= limit else LEFT_OUT + " " + content[-limit:].decode("utf-8", "ignore")
 
 
 def line(text: t.Any, limit: int = 200) -> str:
@@ -47,16 +52,18 @@ def line(text: t.Any, limit: int = 200) -> str:
 
 
 def plain(value: t.Any, depth: int = _DEPTH) -> t.Any:
-    """A module's result as it may be kept: texts cleaned, secrets and rows dropped, all of it bounded."""
+    """A module's result as it may be kept: texts cleaned, secrets and rows dropped."""
+    if isinstance(value, float) and not math.isfinite(value):
+        # JSON has no word for it.
+        return None
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, t.Mapping):
         if depth <= 0:
-            return {}
-        kept = [(str(key), item) for key, item in value.items() if not _drop(str(key), item)]
-        return {line(key): plain(item, depth - 1) for key, item in kept[:_ENTRIES]}
+            return LEFT_OUT if value else {}
+        return {line(key): plain(item, depth - 1) for key, item in value.items() if not _drop(str(key), item)}
     if isinstance(value, (list, tuple)):
-        return [plain(item, depth - 1) for item in list(value)[:_ENTRIES]] if depth > 0 else []
+        return [plain(item, depth - 1) for item in value] if depth > 0 else LEFT_OUT if value else []
     return clean(value)
 
 
@@ -68,4 +75,4 @@ def _drop(key: str, value: t.Any) -> bool:
     return key in _ROWS and not (value is None or isinstance(value, (int, float)))
 
 
-__all__ = ("TEXT_LIMIT", "clean", "line", "plain")
+__all__ = ("LEFT_OUT", "TEXT_LIMIT", "clean", "line", "plain")

@@ -15,10 +15,12 @@ from __future__ import annotations
 import dataclasses
 
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, PASS, SKIPPED, WARN
+from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import source_of
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
 from ansible_collections.pgops.migrations.plugins.module_utils._report_boxes_run import NONE, Answer, Record, Run
-from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import rollback_command
-from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
+from ansible_collections.pgops.migrations.plugins.module_utils._report_commands import rollback_command
+from ansible_collections.pgops.migrations.plugins.module_utils._report_words import duration_text
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
 PRE_PRODUCTION, MIGRATION = "pre_production", "migration"
 #: The guide's words, in its order.
@@ -145,10 +147,21 @@ def _no_data_loss(run: Run) -> Answer:
 
 
 def _index_creation(run: Run) -> Answer:
-    invalid = run.check("invalid_indexes")
-    return invalid if invalid[0] == FAIL else run.check("index_build_time")
+    invalid, built = run.check("invalid_indexes"), run.check("index_build_time")
+    if invalid[0] == FAIL or built[0] != PASS:
+        return invalid if invalid[0] == FAIL else built
+    monitor = run.deploy.get("monitor") or {}
+    unknown = [build for build in monitor.get("index_builds") or () if isinstance(build, dict) and build.get("seconds") is None]
+    longest = run.longest_migration()
+    if not unknown:
+        return built
+    if longest is None or longest > _UNSEEN:
+        return WARN, "%s A build whose time is not known took at most %s." % (built[1], duration_text(longest) or "as long as the deploy")
+    return PASS, "%s None took longer than the longest migration, %s." % (built[1], duration_text(longest))
 
 
+#: Seconds of a migration in which the build of an index may go unseen and still answers the question.
+_UNSEEN = 5.0
 _FUNCTIONAL = ("smoke_commands", "http", "smoke_sql")
 
 
@@ -171,22 +184,22 @@ def _monitoring(run: Run) -> Answer:
     if not isinstance(monitor, dict) or not monitor.get("taken"):
         verdict, said = run.deployed()
         return NONE, said if verdict == NONE else "The deploy was not watched." if not isinstance(monitor, dict) else "Nothing could be seen of the deploy."
-    said = "%s in %s" % (plural(int(monitor["taken"]), "sample"), seconds_text(monitor.get("seconds")) or "an unknown time")
+    said = "%s in %s" % (plural(int(monitor["taken"]), "sample"), duration_text(monitor.get("seconds")) or "an unknown time")
+    verdict, found = run.check("blocking_time")
+    if verdict in (FAIL, WARN):
+        return verdict, "%s. %s" % (said, found)
     longest = monitor.get("longest_block")
     sessions = monitor.get("blocked_sessions") or 0
     said += "; %s waited for a migration%s" % (
         plural(int(sessions), "other session"),
-        ", the longest for %s" % seconds_text(longest) if sessions and longest else "",
+        ", the longest for %s" % duration_text(longest) if sessions and longest else "",
     )
     cancelled = [entry for entry in monitor.get("cancelled") or () if isinstance(entry, dict)]
-    verdict, found = run.check("blocking_time")
-    if verdict == FAIL:
-        return FAIL, "%s. %s" % (said, found)
-    return (
-        (WARN, "%s; the watchdog stepped in %s." % (said, "once" if len(cancelled) == 1 else plural(len(cancelled), "time")))
-        if cancelled
-        else (PASS, said + ".")
-    )
+    if cancelled:
+        return WARN, "%s; the watchdog stepped in %s." % (said, "once" if len(cancelled) == 1 else plural(len(cancelled), "time"))
+    if not run.seen_at_work():
+        return WARN, "%s; no sample was taken while a migration ran, they were too short." % said
+    return PASS, said + "."
 
 
 def _backup_restore(run: Run) -> Answer:
@@ -203,6 +216,8 @@ def _backup_restore(run: Run) -> Answer:
         point = (restore.get("restore_point") or {}).get("id")
         if restore.get("comparison") == "equal":
             return PASS, "The restore point %s was restored in this run, and found equal." % point
+        if restore.get("comparison") == "same_database":
+            return WARN, "%s was swapped in, which is that very database; no dump was restored in this run." % source_of(restore).capitalize()
         return WARN, "The restore point %s was restored in this run, and not compared." % point
     point = (run.record.get("backup") or {}).get("restore_point") or {}
     if not point.get("id"):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, PASS, SKIPPED, WARN
-from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
+from ansible_collections.pgops.migrations.plugins.module_utils._report_words import duration_text
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
 NONE = "not_answered"
 Record = t.Mapping[str, t.Any]
@@ -47,7 +48,7 @@ class Run:
             return NONE, "Nothing was deployed in this run."
         said = plural(len(self.applied), "migration")
         if self.outcome == "applied":
-            return PASS, "%s applied in %s." % (said, seconds_text(self.deploy.get("seconds")) or "a time that is not known")
+            return PASS, "%s applied in %s." % (said, duration_text(self.deploy.get("seconds")) or "a time that is not known")
         if self.outcome == "rolled_back":
             return FAIL, "%s applied, and undone by the rollback." % said
         return FAIL, "%s applied, and the run ended with: %s." % (said, self.outcome)
@@ -71,6 +72,23 @@ class Run:
 
     def passed(self, names: t.Sequence[str]) -> list[str]:
         return [name for name in names if self.check(name)[0] == PASS]
+
+    def longest_migration(self) -> float | None:
+        """The duration of the longest migration; None where one is not known."""
+        known = [entry.get("seconds") for entry in self.applied]
+        timed = [float(seconds) for seconds in known if isinstance(seconds, (int, float))]
+        return max(timed) if timed and len(timed) == len(known) and not self.failed_name else None
+
+    def seen_at_work(self) -> bool:
+        """Whether a look fell into the time of a migration, or saw what it did; where the times are not known, that is assumed."""
+        monitor = self.deploy.get("monitor") or {}
+        spans = [(entry.get("started"), entry.get("ended")) for entry in monitor.get("migrations") or () if isinstance(entry, dict)]
+        looks = [entry.get("t") for entry in monitor.get("samples") or () if isinstance(entry, dict)]
+        if not spans or len(looks) < int(monitor.get("taken") or 0) or monitor.get("locks"):
+            # Of merged samples only the first one's time is known.
+            return True
+        known = [(begin, end) for begin, end in spans if isinstance(begin, (int, float))]
+        return any(isinstance(at, (int, float)) and begin <= at <= (at if end is None else end) for at in looks for begin, end in known)
 
     def was_compared(self) -> bool:
         """Whether there was a state before: its tables stand in the row counts, and a deploy at least adds rows to the ledger."""

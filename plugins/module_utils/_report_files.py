@@ -23,7 +23,7 @@ import typing as t
 from urllib.parse import quote, unquote
 
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import HEADER, log_text
+from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import HEADER, key_of, log_text
 from ansible_collections.pgops.migrations.plugins.module_utils._record import FORMAT
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import block
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import fsync_dir, private_umask
@@ -188,32 +188,40 @@ def append_log(reports_dir: str, entries: t.Sequence[t.Mapping[str, t.Any]]) -> 
     lines_path, text_path = os.path.join(reports_dir, LOG_LINES), os.path.join(reports_dir, LOG)
     with _writing(lines_path), _locked(lines_path) as lines:
         # Each file knows by itself what it holds: a run that was killed between the two loses and doubles nothing.
-        known = _known_lines(_content(lines))
-        new = [entry for entry in entries if _key(entry) not in known]
+        own, told = _known_lines(_content(lines))
+        # What a run says of another one is not needed where that one has said it; the other way round it is.
+        new = [entry for entry in entries if key_of(entry) not in (own | told if entry.get("by_run") else own)]
         _append(lines, "".join(json.dumps(entry, ensure_ascii=True) + "\n" for entry in new))
         with open(_open_log(text_path), "r+b", buffering=0) as text:
             content = _content(text)
             parts = [] if content else [HEADER]
             for entry in entries:
-                marker = "<!-- %s -->" % hashlib.sha256("\0".join(_key(entry)).encode("utf-8", "surrogatepass")).hexdigest()[:20]
-                if marker.encode("ascii") not in content:
+                marker, *others = _markers(entry)
+                if not any(each.encode("ascii") in content for each in (marker, *others)):
                     parts.append("\n%s\n%s\n" % (marker, "\n".join(block(log_text(entry)))))
             _append(text, "".join(parts))
         fsync_dir(reports_dir)
     return len(new)
 
 
-def _key(entry: t.Mapping[str, t.Any]) -> tuple[str, str, str]:
-    return str(entry.get("run_id")), str(entry.get("target")), str(entry.get("migration"))
+def _markers(entry: t.Mapping[str, t.Any]) -> list[str]:
+    """The comment before an entry, by which it is known; after it those of entries that say the same."""
+    own, told = (
+        "<!-- %s -->" % hashlib.sha256("\0".join((*key_of(entry), *more)).encode("utf-8", "surrogatepass")).hexdigest()[:20] for more in ((), ("told",))
+    )
+    return [told, own] if entry.get("by_run") else [own]
 
 
-def _known_lines(content: bytes) -> set[tuple[str, str, str]]:
-    found = set()
+def _known_lines(content: bytes) -> tuple[set[tuple[str, ...]], set[tuple[str, ...]]]:
+    """The keys of what runs said of themselves, and of what they said of others."""
+    own: set[tuple[str, ...]] = set()
+    told: set[tuple[str, ...]] = set()
     for raw in content.splitlines():
         # A line that was torn by a crash is nobody's entry.
         with contextlib.suppress(ValueError, AttributeError):
-            found.add(_key(json.loads(raw)))
-    return found
+            entry = json.loads(raw)
+            (told if entry.get("by_run") else own).add(key_of(entry))
+    return own, told
 
 
 def _open_log(path: str) -> int:

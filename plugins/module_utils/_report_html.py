@@ -15,8 +15,10 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _report_html_counted as counted
 from ansible_collections.pgops.migrations.plugins.module_utils import _report_html_judged as judged
+from ansible_collections.pgops.migrations.plugins.module_utils import _report_html_others as aside
 from ansible_collections.pgops.migrations.plugins.module_utils import _report_html_timeline as over_time
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import GOOD
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html_locks import locks
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html_style import STYLE
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import (
     EMPTY,
@@ -47,18 +49,20 @@ def html(record: Record) -> str:
     body = [
         judged.error(record),
         judged.failure(record),
+        aside.others(record),
+        counted.restored(record),
+        counted.loss(record),
+        counted.restore_point(record),
         judged.checklists(record),
         judged.checks(record),
         over_time.timeline(record),
-        over_time.locks(record),
+        locks(record),
         judged.findings(record),
         counted.rows_and_sizes(record),
-        counted.restore_point(record),
-        counted.restored(record),
-        counted.loss(record),
         counted.phases(record),
         counted.warnings(record),
         counted.output(record),
+        aside.left_out(record),
     ]
     title = "%s: %s" % (record["target"], judged.OUTCOME_BADGES.get(str(record["outcome"]), ("", str(record["outcome"])))[1])
     foot = join([text("Drawn from the run record"), code(record["run_id"]), text("and from nothing else; format"), number(record["format"])], " ")
@@ -82,7 +86,7 @@ def index(records: t.Sequence[Record], links: t.Mapping[str, str] | None = None,
     headers = ["Target", "Outcome", " Applied", " Took", "Slowest migration", "Checks", "Restore point", "Note"]
     kind = "pass" if good == total else "fail"
     said = tag("p", badge(kind, "All well" if good == total else "%d need somebody" % (total - good)), class_="outcome")
-    head = tag("header", said, tag("h1", text(title)), facts(_totals(ordered, total)), class_="status %s" % kind)
+    head = tag("header", said, tag("h1", text(title)), facts(_totals(ordered, len(missing))), class_="status %s" % kind)
     needs = [*(join([text(target), text(": no record (%s)" % why)]) for target, why in missing.items()), *(text(record["sentence"]) for record in bad)]
     body = [
         section("needs", "What needs somebody", items(needs), class_="next") if needs else None,
@@ -91,15 +95,16 @@ def index(records: t.Sequence[Record], links: t.Mapping[str, str] | None = None,
     return _page(title, head, join(body), text("Drawn from the run records and from nothing else."))
 
 
-def _totals(records: t.Sequence[Record], total: int) -> list[tuple[str, Child]]:
+def _totals(records: t.Sequence[Record], missing: int) -> list[tuple[str, Child]]:
     runs = list(dict.fromkeys(str(record["run_id"]) for record in records))
     counts: dict[str, int] = {}
     for record in records:
         word = judged.OUTCOME_BADGES.get(str(record["outcome"]), ("", str(record["outcome"])))[1]
         counts[word] = counts.get(word, 0) + 1
     found: list[tuple[str, Child]] = [("Run", code(runs[0]))] if len(runs) == 1 else []
-    found += [("Targets", number(total))]
-    return found + [(word, number(count)) for word, count in sorted(counts.items(), key=lambda item: -item[1])]
+    found += [("Targets", number(len(records) + missing))]
+    found += [(word, number(count)) for word, count in sorted(counts.items(), key=lambda item: -item[1])]
+    return found + ([("No record", number(missing))] if missing else [])
 
 
 #: The worst first.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import COLUMNS, about, intro, source_of, unknown_text
+from ansible_collections.pgops.migrations.plugins.module_utils._report_commands import rollback_command, swap_back_command
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import (
     Child,
     Html,
@@ -32,11 +33,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags
     tag,
     text,
 )  # fmt: skip
-from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import rollback_command
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence_back import lost_by_script, script_of
 
 Record = t.Mapping[str, t.Any]
 _GO_BACK = "To go back to it. The command first shows what would be lost, and what to type then:"
+_SWAP_BACK = "To swap the former database back. The command first shows what would be lost, and what to type then:"
 #: Rows of a table that are shown at once.
 _MOST = 50
 _STATES = {
@@ -124,7 +125,12 @@ def restored(record: Record) -> Html:
     parts = restore.get("seconds") or {}
     equal = restore.get("comparison") in ("equal", "same_database")
     back = restore.get("restored") or {}
-    steps = [[code(name), duration(value)] for name, value in parts.items() if is_number(value) and name != "unavailable"]
+    steps: list[list[Child]] = [
+        # The archive is read while the loss is counted: its time is no part of the sum.
+        [join([code(name), text("within loss") if name == "read" and "loss" in parts else None], " "), duration(value)]
+        for name, value in parts.items()
+        if is_number(value) and name != "unavailable"
+    ]
     return section(
         "restored", "The way back",
         facts([
@@ -137,6 +143,7 @@ def restored(record: Record) -> Html:
         ]),
         table("Durations of the way back", ["Step", " Took"], steps, ident="restore-steps") if steps else None,
         _named("No longer applied", restore.get("undone")), _named("Applied again", restore.get("redone")),
+        *([tag("p", _SWAP_BACK), command(swap_back_command(record), "Command to swap back")] if swap_back_command(record) else []),
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags
     moment,
     number,
     section,
+    size,
     table,
     tag,
     text,
@@ -71,6 +72,8 @@ _EVIDENCE = (
     "relation", "mode", "by", "violations", "rows", "next", "reached", "sessions", "status", "rc", "error", "seconds", "at",
     "size_before", "size_after", "wal", "temp",
 )  # fmt: skip
+#: What of it is no plain number.
+_UNITS: dict[str, t.Callable[[t.Any], Html]] = {"seconds": duration, "at": duration, "size_before": size, "size_after": size, "wal": size, "temp": size}
 #: Entries that are shown without being asked for.
 _MOST = 20
 
@@ -196,7 +199,7 @@ def checks(record: Record) -> Html:
             verdict_badge(check.get("verdict")),
             join([tag("span", check.get("text")), _evidence(check)]),
             _limit(check),
-            duration(check.get("seconds")),
+            duration(check.get("seconds")) if check.get("verdict") != "skipped" else Html(EMPTY),
         ]
         for check in sorted(found, key=lambda check: order.get(str(check.get("verdict")), 0))
     ]
@@ -233,7 +236,8 @@ def _entry(entry: Record) -> Html:
         value = entry.get(key)
         if value is None or value == "" or isinstance(value, (dict, list)):
             continue
-        shown = duration(value) if key == "seconds" and is_number(value) else number(value) if is_number(value) else code(value)
+        draw = _UNITS.get(key, number) if is_number(value) else code
+        shown = draw(value)
         parts.append(join([text(key.replace("_", " ")), shown], " "))
     return join(parts, ", ")
 

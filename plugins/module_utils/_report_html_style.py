@@ -65,7 +65,9 @@ thead th{color:var(--soft);font-size:.85rem;font-weight:600;border-top:0;white-s
 th.n,td.n{text-align:right;padding-right:.25rem;padding-left:.75rem;white-space:nowrap}
 .n+td,.n+th{padding-left:1.5rem}td.n+td.n,th.n+th.n{padding-left:.75rem}
 tbody th code{overflow-wrap:anywhere}
-.scroll tbody th,#targets-table th:first-child{min-width:10rem}
+.scroll tbody th{min-width:10rem}
+#targets-table th:first-child{min-width:7rem}
+@media(min-width:70rem){#targets-table td:nth-child(7){min-width:12.5rem}}
 #checks-table th:first-child{min-width:11rem}
 #phases-table th:first-child{min-width:8rem}
 .scroll td{min-width:7rem}.scroll td.n{min-width:0}

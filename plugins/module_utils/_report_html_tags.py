@@ -19,7 +19,7 @@ import re
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import clean, line
-from ansible_collections.pgops.migrations.plugins.module_utils._words import seconds_text
+from ansible_collections.pgops.migrations.plugins.module_utils._report_words import duration_text, size_text
 
 Child = t.Union["Html", str, None]
 #: What shows as nothing, or turns around what stands beside it; in a command it is written so that a shell hands on the same.
@@ -108,23 +108,9 @@ def duration(value: t.Any) -> Html:
     return tag("data", duration_text(value), value=repr(value)) if is_number(value) else Html(EMPTY)
 
 
-def duration_text(value: float) -> str:
-    if abs(value) < 0.9995:
-        thousandths = value * 1000
-        return "%s ms" % (format(thousandths, ".2g") if 0 < abs(thousandths) < 9.95 else "%d" % round(thousandths))
-    return seconds_text(value)
-
-
 def size(value: t.Any) -> Html:
     """``12.3 MB``, in units of 1000."""
     return tag("data", size_text(value), value=repr(value)) if is_number(value) else Html(EMPTY)
-
-
-def size_text(value: float) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(value) >= factor * 0.99995:
-            return "%s %s" % (format(value / factor, ",.1f"), unit)
-    return "%d byte%s" % (value, "" if value == 1 else "s")
 
 
 def moment(value: t.Any) -> Html:
@@ -156,7 +142,7 @@ def table(caption: Child, headers: t.Sequence[str], rows: t.Sequence[t.Sequence[
     if most and len(rows) > most:
         first = table(caption, headers, rows[:most], ident=ident, stacked=stacked)
         rest = table("%s, the others" % caption if not isinstance(caption, Html) else caption, headers, rows[most:], ident=ident + "-more", stacked=stacked)
-        return join([first, fold("%d more" % (len(rows) - most), rest)])
+        return join([first, fold("%s more" % format(len(rows) - most, ",d"), rest, class_="more")])
     roles = (lambda role: {"role": role}) if stacked else (lambda role: {})
     head = tag(
         "tr",
@@ -197,7 +183,9 @@ def fold(summary: Child, *content: Child, class_: str | None = None) -> Html:
 def items(entries: t.Sequence[Child], most: int = 50) -> Html:
     """A list; what is over is folded away."""
     first = tag("ul", *(tag("li", entry) for entry in entries[:most]))
-    return join([first, fold("%d more" % (len(entries) - most), tag("ul", *(tag("li", entry) for entry in entries[most:])))]) if len(entries) > most else first
+    if len(entries) <= most:
+        return first
+    return join([first, fold("%s more" % format(len(entries) - most, ",d"), tag("ul", *(tag("li", entry) for entry in entries[most:])), class_="more")])
 
 
 def section(ident: str, title: str, *content: Child, class_: str | None = None) -> Html:

@@ -4,7 +4,7 @@
 
 # PRIVATE to the collection: no promise of a stable interface outside it.
 
-"""The parts of a report that show the deploy over its time: migrations, sessions, sizes, locks, blocks. Pure: no I/O.
+"""The parts of a report that show the deploy over its time: migrations, sessions, sizes. Pure: no I/O.
 
 Everything that a chart shows stands in a text or a table, too.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html_locks import entries, monitor_of
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import (
     Child,
     Html,
@@ -35,7 +36,6 @@ from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags
     text,
 )  # fmt: skip
 from ansible_collections.pgops.migrations.plugins.module_utils._report_svg import Frame, Series, panel, series_of, time_bar
-from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
 Record = t.Mapping[str, t.Any]
 Said = t.Callable[[float], str]
@@ -50,10 +50,10 @@ _SAMPLE = ("active", "idle_in_transaction", "waiting", "blocked")
 
 def timeline(record: Record) -> Html:
     """The migrations as bars, and what the server did meanwhile as lines."""
-    monitor = _monitor(record)
+    monitor = monitor_of(record)
     span = _seconds(monitor)
-    entries = _entries(monitor.get("migrations"))
-    drawn = [_timed(entry, span) for entry in entries] if entries and span else _durations(record)
+    migrations = entries(monitor.get("migrations"))
+    drawn = [_timed(entry, span) for entry in migrations] if migrations and span else _durations(record)
     return section(
         "timeline", "Timeline" if monitor else "Migrations",
         _said(record, monitor), _undone(record), _list(drawn), _panels(monitor, span), _events(monitor), _samples(monitor),
@@ -61,19 +61,10 @@ def timeline(record: Record) -> Html:
     )  # fmt: skip
 
 
-def _monitor(record: Record) -> Record:
-    found = (record["deploy"] or {}).get("monitor")
-    return found if isinstance(found, dict) else {}
-
-
-def _entries(value: t.Any) -> list[Record]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
 def _seconds(monitor: Record) -> float:
     """What the time axis ends with."""
-    ends = [monitor.get("seconds"), *(entry.get("t") for entry in _entries(monitor.get("samples")))]
-    ends += [entry.get(key) for entry in _entries(monitor.get("migrations")) for key in ("started", "ended")]
+    ends = [monitor.get("seconds"), *(entry.get("t") for entry in entries(monitor.get("samples")))]
+    ends += [entry.get(key) for entry in entries(monitor.get("migrations")) for key in ("started", "ended")]
     return max((float(value) for value in ends if is_number(value) and math.isfinite(value)), default=0.0)
 
 
@@ -82,7 +73,7 @@ def _said(record: Record, monitor: Record) -> Html | None:
     if not monitor:
         # Where the page says "not watched", a deploy must have been.
         return tag("p", "The deploy was not watched; these are the durations that the ledger has.", class_="about") if deploy.get("applied") else None
-    samples = _entries(monitor.get("samples"))
+    samples = entries(monitor.get("samples"))
     drawn = Html("")
     if is_number(monitor.get("taken")) and monitor["taken"] > len(samples):
         drawn = text(", drawn as %s: the highest of their neighbours" % format(len(samples), ",d"))
@@ -113,7 +104,7 @@ def _timed(entry: Record, span: float) -> Html:
         return tag("li", tag("div", *head, class_="bar-head"))
     until = end if is_number(end) else span
     took = (
-        join([duration(round(until - begin, 3)), text(" from"), duration(begin)], " ")
+        join([text("took"), duration(round(until - begin, 3)), text("from"), duration(begin), text("on")], " ")
         if is_number(end)
         else join([text("from"), duration(begin), text("on, no end seen")], " ")
     )
@@ -124,7 +115,7 @@ def _timed(entry: Record, span: float) -> Html:
 
 def _durations(record: Record) -> list[Html]:
     """Without a monitor: bars that all begin at the left, since it is not known when which began."""
-    applied = _entries((record["deploy"] or {}).get("applied"))
+    applied = entries((record["deploy"] or {}).get("applied"))
     longest = max((entry["seconds"] for entry in applied if is_number(entry.get("seconds"))), default=0.0)
     return [
         tag("li", tag("div", code(entry.get("name")), tag("span", duration(entry.get("seconds")), class_="n"), class_="bar-head"),
@@ -138,30 +129,37 @@ def _list(drawn: t.Sequence[Html]) -> Html | None:
         return None
     first = tag("ol", *drawn[:_BARS], class_="bars")
     return (
-        join([first, fold("%s more" % format(len(drawn) - _BARS, ",d"), tag("ol", *drawn[_BARS:], class_="bars", start=_BARS + 1))])
+        join([first, fold("%s more" % format(len(drawn) - _BARS, ",d"), tag("ol", *drawn[_BARS:], class_="bars", start=_BARS + 1), class_="more")])
         if len(drawn) > _BARS
         else first
     )
 
 
 def _panels(monitor: Record, span: float) -> Html | None:
-    samples = _entries(monitor.get("samples"))
+    samples = entries(monitor.get("samples"))
     if not samples or not span:
         return None
-    spans = [(one["started"], one["ended"]) for one in _entries(monitor.get("migrations")) if is_number(one.get("started")) and is_number(one.get("ended"))]
-    frame = Frame(span, spans, [one["at"] for one in _entries(monitor.get("cancelled")) if is_number(one.get("at"))])
+    spans = [(one["started"], one["ended"]) for one in entries(monitor.get("migrations")) if is_number(one.get("started")) and is_number(one.get("ended"))]
+    frame = Frame(span, spans, [one["at"] for one in entries(monitor.get("cancelled")) if is_number(one.get("at"))])
     sessions = [("active", "active", "s1"), ("idle_in_transaction", "idle in transaction", "s2"), ("waiting", "waiting for a lock", "s3")]
     drawn = [
         _panel(("sessions", "Sessions"), samples, sessions, frame, _whole),
         _panel(("blocked", "Waiting for the migration"), samples, [("blocked", "blocked sessions", "s4")], frame, _whole),
-        _panel(("size", "Size of the database"), samples, [("size", "size", "s1")], frame, size_text, from_zero=False),
-        _panel(("wal", "Write-ahead log since the start"), samples, [("wal", "write-ahead log", "s1")], frame, _size),
-        _panel(("temp", "Temporary files since the start"), samples, [("temp", "temporary files", "s1")], frame, _size) if _any(samples, "temp") else None,
+        _panel(("size", "Size of the database"), _sizes(monitor, samples), [("size", "size", "s1")], frame, size_text, from_zero=False),
+        _panel(("wal", "Write-ahead log since the first sample"), samples, [("wal", "write-ahead log", "s1")], frame, _size),
+        _panel(("temp", "Temporary files since the first sample"), samples, [("temp", "files", "s1")], frame, _size) if _any(samples, "temp") else None,
         _panel(("lag", "Replication lag"), samples, [("lag", "lag", "s1")], frame, _lag) if _any(samples, "lag") else None,
     ]
     found = [one for one in drawn if one]
     key = tag("p", "Shaded: while a migration ran%s." % (". Dashed: the watchdog stepped in" if frame.marks else ""), class_="about")
     return tag("div", *found, key, class_="panels") if found else None
+
+
+def _sizes(monitor: Record, samples: t.Sequence[Record]) -> list[Record]:
+    """The looks at the size, which are seldom, so that nothing between two of them is no gap; with those before and after the deploy."""
+    found = [{"t": one["t"], "size": one["size"]} for one in samples if is_number(one.get("t")) and is_number(one.get("size"))]
+    ends = [{"t": at, "size": monitor.get(key)} for at, key in ((0.0, "size_before"), (monitor.get("seconds"), "size_after"))]
+    return sorted([*found, *(end for end in ends if is_number(end["t"]) and is_number(end["size"]))], key=lambda one: float(one["t"]))
 
 
 def _any(samples: t.Sequence[Record], key: str) -> bool:
@@ -191,25 +189,35 @@ def _panel(
     found = [one for one in (series_of(samples, key, name, style) for key, name, style in lines) if one.known()]
     if not found:
         return None
-    described = "; ".join(_described(one, said) for one in found) + ". The samples are in a table below."
-    keys = [tag("span", tag("span", aria_hidden="true", class_="swatch %s" % one.style), text(_described(one, said)), class_="key") for one in found]
+    # A chart of one line is named by its title.
+    named = [_described(one, said) if len(lines) > 1 else _range(one, said) for one in found]
+    described = "; ".join(named) + ". The samples are in a table below."
+    keys = [tag("span", tag("span", aria_hidden="true", class_="swatch %s" % one.style), text(words), class_="key") for one, words in zip(found, named)]
+    unseen = [name for _key, name, _style in lines if name not in [one.name for one in found]]
+    if unseen:
+        keys.append(tag("span", "%s: not seen, the role lacks the right (pg_monitor)" % " and ".join(unseen), class_="key"))
     caption = tag("figcaption", tag("span", title, class_="panel-title"), *keys)
     drawn = panel("chart-" + ident, title, described, found, frame, from_zero, said)
     return tag("figure", caption, drawn, class_="panel")
 
 
 def _described(one: Series, said: Said) -> str:
+    return "%s: %s" % (one.name, _range(one, said))
+
+
+def _range(one: Series, said: Said) -> str:
     values = [value for _at, value in one.known()]
-    return "%s: %s to %s" % (one.name, said(min(values)), said(max(values))) if min(values) != max(values) else "%s: %s" % (one.name, said(values[0]))
+    low, high = said(min(values)), said(max(values))
+    return low if low == high else "%s to %s" % (low, high)
 
 
 def _events(monitor: Record) -> Html | None:
     """Where the watchdog stepped in, and what the server told of its progress."""
-    rows = [[duration(one.get("at")), text(one.get("what")), text(one.get("reason")), number(one.get("retry"))] for one in _entries(monitor.get("cancelled"))]
+    rows = [[duration(one.get("at")), text(one.get("what")), text(one.get("reason")), number(one.get("retry"))] for one in entries(monitor.get("cancelled"))]
     parts: list[Child] = []
     if rows:
         parts.append(table("Cancelled by the watchdog", ["At", "What", "Why", " Retry"], rows, ident="cancelled-table", most=_MOST, stacked=True))
-    builds = [[code(one.get("index")), code(one.get("table")), duration(one.get("seconds"))] for one in _entries(monitor.get("index_builds"))]
+    builds = [[code(one.get("index")), code(one.get("table")), duration(one.get("seconds"))] for one in entries(monitor.get("index_builds"))]
     if builds:
         parts.append(table("Indexes built on tables of before", ["Index", "Table", " Took"], builds, ident="builds-table", most=_MOST, stacked=True))
     rewrites = monitor.get("rewrites")
@@ -224,7 +232,7 @@ def _events(monitor: Record) -> Html | None:
             _percent(one.get("percent")),
             code(one.get("migration")),
         ]
-        for one in _entries(monitor.get("progress"))
+        for one in entries(monitor.get("progress"))
     ]
     if steps:
         drawn = table("Progress, as last seen", ["At", "Command", "Relation", "Phase", " Done", "Migration"], steps, ident="progress-table", most=_MOST)
@@ -237,7 +245,7 @@ def _percent(value: t.Any) -> Html:
 
 
 def _samples(monitor: Record) -> Html | None:
-    samples = _entries(monitor.get("samples"))
+    samples = entries(monitor.get("samples"))
     if not samples:
         return None
     headers = [" At", " Active", " Idle in transaction", " Waiting", " Blocked", " Size", " Write-ahead log", " Temporary files", " Lag", " Oldest transaction"]
@@ -260,41 +268,4 @@ def _pending(record: Record) -> Html | None:
     return _names("Still pending", deploy.get("pending")) if record["outcome"] != "rolled_back" and not deploy.get("would_apply") else None
 
 
-def locks(record: Record) -> Html:
-    """The migrator's locks, and who waited for whom."""
-    monitor = _monitor(record)
-    if not monitor:
-        return Html("")
-    held = [
-        [code(one.get("relation")), code(one.get("mode")), duration(one.get("held")), duration(one.get("waited")), duration(one.get("first"))]
-        for one in _entries(monitor.get("locks"))
-    ]
-    waits = [
-        [_who(one), duration(one.get("seconds")), duration(one.get("at")), code(one.get("relation")), code(one.get("mode")), text(one.get("by"))]
-        for one in _entries(monitor.get("blocks"))
-    ]
-    sessions = monitor.get("blocked_sessions")
-    more = sessions if isinstance(sessions, int) and sessions > len(waits) > 0 else 0
-    nobody = "Nobody was seen waiting, neither for the migration nor the migration for others." if not waits and not sessions else None
-    return section(
-        "locks", "Locks and blocks",
-        _drawn_locks(held) if held else tag("p", "No lock of a migration was seen."),
-        _drawn_waits(waits) if waits else tag("p", nobody) if nobody else None,
-        tag("p", "In all %s waited; the longest waits are shown." % plural(more, "other session")) if more else None,
-    )  # fmt: skip
-
-
-def _drawn_locks(rows: t.Sequence[t.Sequence[Child]]) -> Html:
-    return table("Locks of the migrations", ["Relation", "Mode", " Held", " Waited for", " First at"], rows, ident="locks-table", most=_MOST, stacked=True)
-
-
-def _drawn_waits(rows: t.Sequence[t.Sequence[Child]]) -> Html:
-    return table("Who waited for whom", ["Who", " Waited", " At", "For", "Mode", "By"], rows, ident="blocks-table", most=_MOST, stacked=True)
-
-
-def _who(one: Record) -> Html:
-    named = [code(one[key]) for key in ("application", "user") if one.get(key)]
-    return join([join(named, " as "), text("(pid %s)" % one["pid"])], " ") if is_number(one.get("pid")) else join(named, " as ") or text("the migration")
-
-
-__all__ = ("locks", "timeline")
+__all__ = ("timeline",)

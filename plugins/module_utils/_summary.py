@@ -12,8 +12,9 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils import _report_markdown as markdown
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import GOOD
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
+from ansible_collections.pgops.migrations.plugins.module_utils._report_words import duration_text
 from ansible_collections.pgops.migrations.plugins.module_utils._table import draw
-from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
+from ansible_collections.pgops.migrations.plugins.module_utils._words import plural
 
 NO_RECORD, UNREAD = "no_record", "not_read"
 RUN_COLUMNS = ("target", "outcome", "applied", "time", "slowest migration", "restore point", "rto", "note")
@@ -41,10 +42,10 @@ def run_row(target: str, record: t.Mapping[str, t.Any] | None, why: str = "") ->
         "ok": outcome in GOOD,
         # After a rollback nothing of it is applied.
         "applied": "0 (%d undone)" % len(applied) if record.get("outcome") == "rolled_back" and applied else len(applied) if deploy else "",
-        "time": seconds_text(record.get("seconds")),
-        "slowest migration": "%s (%s)" % (slowest["name"], seconds_text(slowest["seconds"])) if slowest else "",
+        "time": duration_text(record.get("seconds")),
+        "slowest migration": "%s (%s)" % (slowest["name"], duration_text(slowest["seconds"])) if slowest else "",
         "restore point": (backup.get("restore_point") or {}).get("id") or _point_of(record, "restore") or _point_of(record, "drill"),
-        "rto": seconds_text((record.get("drill") or {}).get("rto_seconds")),
+        "rto": duration_text((record.get("drill") or {}).get("rto_seconds")),
         "note": _note(record, outcome),
         "sentence": sentence,
     }
@@ -66,7 +67,7 @@ def _note(record: t.Mapping[str, t.Any], outcome: str) -> str:
         notes.append(plural(len(findings), "finding"))
     if outcome == "applied" and not record.get("verification"):
         notes.append("not verified")
-    age = seconds_text(((record.get("drill") or {}).get("restore_point") or {}).get("age_seconds"))
+    age = duration_text(((record.get("drill") or {}).get("restore_point") or {}).get("age_seconds"))
     if age:
         notes.append("%s old" % age)
     if would:

@@ -17,9 +17,11 @@ def plural(count: int, word: str) -> str:
 
 
 def seconds_text(seconds: t.Any) -> str:
-    """``6.2 s``, ``3 min 20 s``, ``1 h 4 min``; empty for what is no number."""
+    """``1.9 ms``, ``6.2 s``, ``3 min 20 s``, ``1 h 4 min``; empty for what is no number."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         return ""
+    if 0 < seconds < 0.05:
+        return "%s ms" % format(seconds * 1000, ".2g")
     if seconds < 59.95:
         return "%.1f s" % seconds
     whole = int(round(seconds))

@@ -14,10 +14,11 @@ short_description: Record what a run did to one target
 version_added: "1.0.0"
 description:
   - Makes one record of a run from the results of its phases, decides its outcome, and says it in one line.
-  - Writes C(<reports_dir>/<run_id>/<target>.json) and a report beside it (C(.md)), with mode 0600 in a folder with mode 0700.
-  - Appends each migration that was applied, that failed or that was rolled back to C(<reports_dir>/migration_log.md) and C(migration_log.jsonl),
-    never twice for the same run, target and migration. Any number of hosts may do so at once.
-  - Keeps no URL, no password, no row and no SQL; of a command's output the last 4 kB.
+  - Writes C(<reports_dir>/<run_id>/<target>.json) and a report beside it (C(.html) and C(.md)), with mode 0600 in a folder with mode 0700.
+  - Every field of the record is explained in C(docs/record.md), and C(docs/record.schema.json) is its JSON Schema.
+  - Appends each migration that was applied, failed, was rolled back or was marked to C(<reports_dir>/migration_log.md) and C(migration_log.jsonl),
+    never twice for the same run, target, migration and status. Any number of hosts may do so at once.
+  - Keeps no URL, no password, no row and no SQL; of a command's output the last 4 kB. A record has at most 4 MB, and says what it left out.
   - Runs on the controller, so delegate it to C(localhost). It connects to no database.
 author:
   - pgops.migrations contributors (@pgops)
@@ -41,7 +42,8 @@ options:
   phases:
     description:
       - The results of the phases as they were registered, by name. Empty, skipped and failed results are welcome.
-      - Known names are V(status), V(guard), V(preflight), V(backup), V(deploy), V(verification), V(resolve), V(restore) and V(restore_verification).
+      - Known names are V(status), V(guard), V(preflight), V(server), V(choice), V(recovery), V(reverse), V(backup), V(deploy), V(verification), V(resolve),
+        V(restore), V(restore_verification), V(external), V(retention) and V(drill). Others are kept in the record under C(other).
     type: dict
     default: {}
   error:
@@ -193,7 +195,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._report_files imp
     write_whole,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html import html
-from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import report
+from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown_page import report
 
 TEXTS = ("run_id", "runbook", "target", "environment", "database", "revision", "started_at")
 
@@ -216,7 +218,7 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
         error=params["error"],
         operator=params["operator"] or operator(),
         check_mode=module.check_mode,
-        finished_at=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         **{name: params[name] for name in TEXTS},
     )
     with_earlier_count(record, params["reports_dir"])

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import pathlib
+import re
 import stat
 import subprocess
 import sys
@@ -121,6 +123,38 @@ def test_the_same_host_twenty_times_at_once(reports: Reports) -> None:
     running = [reports.start("one") for _ in range(20)]
     assert sum(reports.module.result(*process.communicate(timeout=120))["logged"] for process in running) == 2
     assert len(reports.lines()) == 2
+
+
+def test_twenty_runs_that_end_at_once_tell_of_another_one_once(reports: Reports) -> None:
+    """Whoever finds the run that nobody followed logs what it applied; what that run says of itself later stands beside it."""
+    other = {"run_id": "r0", "state": "finished", "applied": NAMES[:1], "started_at": "2026-11-22T16:59:00Z", "seconds": 12.34}
+    states: list[dict[str, t.Any]] = [
+        {"deploy": dict(DEPLOYED, applied=DEPLOYED["applied"][1:])},
+        {"deploy": broken(applied=[]), "restore": RESTORED},
+        {"deploy": broken(applied=[])},
+        {"deploy": {}, "verification": {}, "preflight": dict(PREFLIGHT, pending=[], status="up_to_date")},
+    ]
+    running = []
+    for number in range(20):
+        phases = dict(RUN, **states[number % 4])
+        name = "preflight" if number % 4 == 3 else "deploy"
+        phases[name] = dict(phases[name], followed=[other])
+        running.append(reports.start("one", run_id="r%d" % (number + 1), phases=phases))
+    results = [reports.module.result(*process.communicate(timeout=120)) for process in running]
+    assert all(not found.get("failed") and "nobody followed it to its end, it finished after 12.3 s" in found["sentence"] for found in results), results
+    entries = reports.lines()
+    assert [(entry["migration"], entry["status"], entry["operator"]) for entry in entries if entry["by_run"]] == [(NAMES[0], "applied", "")]
+    told = collections.Counter((entry["run_id"], entry["status"]) for entry in entries if not entry["by_run"])
+    # The ledger of a rollback's other side may name more than the deploy told.
+    wanted = {0: "applied", 1: "rolled_back", 2: "failed"}
+    assert told == {("r%d" % (number + 1), wanted[number % 4]): 1 for number in range(20) if number % 4 != 3}
+    # Each of the two logs holds the same entries.
+    log = (reports.folder / "migration_log.md").read_text()
+    assert [re.findall(r"^%s: (.*)$" % name, log, re.M) for name in ("Migration", "Status")] == [
+        [entry["migration"] for entry in entries], [{"applied": "Applied", "failed": "Failed", "rolled_back": "Rolled back"}[entry["status"]] for entry in entries],
+    ]  # fmt: skip
+    assert reports.record("one", run_id="r0")["logged"] == 2 and reports.record("one", run_id="r0")["logged"] == 0
+    assert len(reports.lines()) == len(entries) + 2 and (reports.folder / "migration_log.md").read_text().count("\nDate: ") == len(entries) + 2
 
 
 def test_odd_names(reports: Reports) -> None:
@@ -265,7 +299,13 @@ PLAYBOOK = """
       when: not summary.ok
 """
 #: What an inventory may say of its targets must not reach the controller's side.
-HOSTILE = {"ansible_become": True, "ansible_become_exe": "/nonexistent/sudo", "ansible_python_interpreter": "/nonexistent/python", "ansible_host": "127.0.0.1", "ansible_port": 1}
+HOSTILE = {
+    "ansible_become": True,
+    "ansible_become_exe": "/nonexistent/sudo",
+    "ansible_python_interpreter": "/nonexistent/python",
+    "ansible_host": "127.0.0.1",
+    "ansible_port": 1,
+}
 
 
 def play(tmp_path: pathlib.Path, hosts: list[str], *arguments: str, **variables: t.Any) -> subprocess.CompletedProcess[str]:

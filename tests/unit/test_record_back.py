@@ -12,7 +12,7 @@ import typing as t
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._migration_log import log_entries
 from ansible_collections.pgops.migrations.plugins.module_utils._report_files import paths_of, prepare, to_json, with_earlier_count, write_whole
-from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import report
+from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown_page import report
 from support.runs import BACKUP, DEPLOYED, KEPT, NAMES, POINT, RESTORED, failed, record
 
 TYPED = "microcare:20261122T163000Z-ab12cd"
@@ -163,7 +163,7 @@ def test_a_confirmed_swap_shows_what_the_run_before_it_counted(tmp_path: pathlib
     assert "What was lost was not counted again" in report(done)
     with_earlier_count(done, str(tmp_path))
     text = report(done)
-    assert "Counted by the run r2" in text and "| `public.users` | 3 | 2 | 1 |" in text and "will be" not in text, text
+    assert "Counted by the run r2" in text and "| `public.users` | 9 | 8 | 3 | 2 | 1 |" in text and "will be" not in text, text
     other = keep("r4", restore=dict(RESTORED, confirmation="microcare:unasked", loss=UNMEASURED))
     with_earlier_count(other, str(tmp_path))
     assert other["restore"]["loss"] == UNMEASURED

@@ -16,10 +16,11 @@ from html.parser import HTMLParser
 
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils._report_boxes import BOXES, MIGRATION, NONE, PRE_PRODUCTION, boxes
+from ansible_collections.pgops.migrations.plugins.module_utils._report_commands import rollback_command
 from ansible_collections.pgops.migrations.plugins.module_utils._report_html import POLICY, html, index
-from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import command, duration_text, size_text, tag
-from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import rollback_command
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html_tags import command, tag
 from ansible_collections.pgops.migrations.plugins.module_utils._report_svg import HEIGHT, WIDTH, Scale, line_path, tick_text, ticks
+from ansible_collections.pgops.migrations.plugins.module_utils._report_words import duration_text, size_text
 from support.runs import BACKUP, DEPLOYED, KEPT, LOST, NAMES, POINT, PREFLIGHT, RESTORED, UP_TO_DATE, VERIFIED, WOULD, broken, failed, record
 
 Result = t.Dict[str, t.Any]
@@ -195,6 +196,12 @@ NO_MONITOR = run(deploy=DEPLOYED)
 UNVERIFIED = record(phases={"backup": BACKUP, "deploy": DEPLOYED})
 RESTORE_REFUSED = record(runbook="rollback", phases={"restore": failed("CONFIRMATION_MISSING", "not confirmed")})
 RESTORE = record(runbook="rollback", phases={"restore": RESTORED})
+SWAPPED_BACK = record(runbook="rollback", phases={"restore": dict(RESTORED, comparison="same_database", restore_point={"id": KEPT, "kind": "kept"})})
+UNSEEN = dict(MONITOR, index_builds=[{"index": "i", "table": "t", "seconds": None}])
+SLOW_UNSEEN = run(deploy=dict(DEPLOYED, applied=[{"name": NAMES[0], "seconds": 5.5}], monitor=UNSEEN))
+FAILED_UNSEEN = run(deploy=dict(DEPLOYED, applied=[{"name": NAMES[0], "seconds": None}], monitor=UNSEEN))
+#: Between two samples.
+SHORT = [{"name": NAMES[0], "started": 2.1, "ended": 2.2, "state": "applied"}]
 ANSWERS = [
     ("staging_test", run(), "warn", "On staging: 2 migrations applied in 6.2 s. Whether production has as much data"),
     ("staging_test", record(phases=RUN, environment="production"), NONE, "This run was on production."),
@@ -220,6 +227,9 @@ ANSWERS = [
     ("index_creation", verified(check("invalid_indexes", "fail", "1 index is invalid.")), "fail", "1 index is invalid."),
     ("index_creation", verified(check("index_build_time", "warn")), "warn", "index_build_time"),
     ("index_creation", UNVERIFIED, NONE, "not made"),
+    ("index_creation", deployed(index_builds=[{"index": "i", "table": "t", "seconds": None}]), "pass", "None took longer than the longest migration, 4.9 s."),
+    ("index_creation", SLOW_UNSEEN, "warn", "A build whose time is not known took at most 5.5 s."),
+    ("index_creation", FAILED_UNSEEN, "warn", "took at most as long as the deploy."),
     ("foreign_keys", run(), "pass", "said of foreign_keys."),
     ("foreign_keys", verified(check("foreign_keys", "fail", "1 foreign key is violated.")), "fail", "1 foreign key is violated."),
     ("foreign_keys", verified(check("foreign_keys", "skipped", "It takes longer.")), NONE, "The check foreign_keys was skipped: It takes longer."),
@@ -228,9 +238,13 @@ ANSWERS = [
     ("application", verified(check("smoke_commands", "skipped"), check("application_role")), "warn", "Only the login"),
     ("application", verified(check("smoke_commands", "skipped")), NONE, "No smoke test is set"),
     ("application", UNVERIFIED, NONE, "No check was made"),
-    ("monitoring", deployed(cancelled=[]), "pass", "6 samples in 8.0 s; 12 other sessions waited for a migration, the longest for 0.8 s."),
+    ("monitoring", deployed(cancelled=[]), "pass", "6 samples in 8.0 s; 12 other sessions waited for a migration, the longest for 750 ms."),
     ("monitoring", run(), "warn", "the watchdog stepped in once."),
     ("monitoring", verified(check("blocking_time", "fail", "Too long.")), "fail", "Too long."),
+    ("monitoring", verified(check("blocking_time", "warn", "Too long, and tolerated.")), "warn", "6 samples in 8.0 s. Too long, and tolerated."),
+    ("monitoring", deployed(cancelled=[], locks=[], migrations=SHORT, taken=5), "warn", "no sample was taken while a migration ran"),
+    ("monitoring", deployed(cancelled=[], migrations=SHORT, taken=5), "pass", "12 other sessions"),
+    ("monitoring", deployed(cancelled=[], locks=[], migrations=SHORT), "pass", "12 other sessions"),
     ("monitoring", NO_MONITOR, NONE, "The deploy was not watched."),
     ("monitoring", deployed(taken=0, samples=[]), NONE, "Nothing could be seen"),
     ("monitoring", IDLE, NONE, "Nothing was deployed"),
@@ -239,6 +253,7 @@ ANSWERS = [
     ("backup_restore", UNVERIFIED, "warn", "nothing says that it was tried"),
     ("backup_restore", ROLLED_BACK, "pass", "was restored in this run, and found equal."),
     ("backup_restore", RESTORE, "pass", "was restored in this run, and found equal."),
+    ("backup_restore", SWAPPED_BACK, "warn", "The kept database %s was swapped in, which is that very database" % KEPT),
     ("backup_restore", RESTORE_REFUSED, NONE, "refused before it began (CONFIRMATION_MISSING)."),
     ("backup_restore", record(phases=dict(BACK, restore=failed("RESTORE_FAILED", "no space"))), "fail", "The restore failed."),
     ("backup_restore", record(phases={"backup": failed("BACKUP_FAILED", "no space")}), "fail", "The backup failed."),
@@ -329,7 +344,8 @@ def test_figures_of_checks_phases_and_rows() -> None:
     words = {"pass": "Pass", "skipped": "Skipped"}
     for name, verdict, text, limit, took in rows:
         one = checks[shown(name)]
-        assert (words[one["verdict"]] in shown(verdict), shown(text), exact(took)) == (True, one["text"], one["seconds"])
+        took_seconds = "–" if one["verdict"] == "skipped" else one["seconds"]
+        assert (words[one["verdict"]] in shown(verdict), shown(text), exact(took)) == (True, one["text"], took_seconds)
         assert exact(limit) == (one["limit"] or "–")
     _headers, rows = page.table("phases-table")
     assert [(shown(row[0]), shown(row[2]), exact(row[3])) for row in rows] == [
@@ -402,6 +418,9 @@ def test_lines_go_through_the_values(ident: str, keys: tuple[str, ...], low: flo
     page = Page(html(run()))
     (chart,) = [node for node in page.having("svg", role="img") if node["attrs"]["aria-labelledby"].startswith("chart-%s-" % ident)]
     values = {key: [(one["t"], one[key]) for one in MONITOR["samples"] if one[key] is not None] for key in keys}
+    if ident == "size":
+        # Looks at the size are seldom: a line without gaps, from before to after.
+        values["size"] = [(0.0, MONITOR["size_before"]), *values["size"], (MONITOR["seconds"], MONITOR["size_after"])]
     highest = max(value for points in values.values() for _at, value in points) or 1.0
     span = (highest - low) or 1.0
     paths = [node["attrs"]["d"] for node in below(chart, "path")]
@@ -414,7 +433,7 @@ def test_lines_go_through_the_values(ident: str, keys: tuple[str, ...], low: flo
         gaps = sum(
             1 for before, after in zip([None, *MONITOR["samples"]], MONITOR["samples"]) if after[key] is not None and (before is None or before[key] is None)
         )
-        assert path.count("M") == gaps
+        assert path.count("M") == (1 if ident == "size" else gaps)
     # The same is said in words.
     (said,) = below(chart, "desc")
     assert all(("%s: " % name) in shown(said) for name in {"sessions": ("active", "idle in transaction", "waiting for a lock")}.get(ident, ()))
@@ -568,7 +587,7 @@ def test_the_page_is_whole_and_by_itself(found: Result) -> None:
 def test_order_of_the_sections() -> None:
     found = Page(html(record(phases=dict(RUN, verification=dict(FULL, **LOST), restore=RESTORED, deploy=dict(RUN["deploy"], output="the end")))))
     assert [node["attrs"]["aria-labelledby"] for node in found.having("section")] == [
-        "next-step", "checklists", "checks", "timeline", "locks", "findings", "rows", "restore-point", "restored", "loss", "phases", "warnings", "output",
+        "next-step", "restored", "loss", "restore-point", "checklists", "checks", "timeline", "locks", "findings", "rows", "phases", "warnings", "output",
     ]  # fmt: skip
 
 
@@ -583,7 +602,9 @@ def test_no_content_of_rows_and_no_output_of_programs() -> None:
 def test_a_monitor_that_saw_nothing_and_one_with_gaps_only() -> None:
     assert "chart-" not in html(deployed(samples=[]))
     nothing = [dict.fromkeys(sample(0), None)]
-    assert "chart-" not in html(deployed(samples=[dict(nothing[0], t=1.0)], cancelled=[]))
+    assert "chart-" not in html(deployed(samples=[dict(nothing[0], t=1.0)], cancelled=[], size_before=None, size_after=None))
+    # What was read before and after is known without a look in between.
+    assert html(deployed(samples=[dict(nothing[0], t=1.0)], cancelled=[])).count("<figure") == 1
     assert shown(facts(Page(html(deployed(samples=MONITOR["samples"][:3]))).section("timeline"))["Samples"]).endswith(", the last at 3.5 s")
     one = Page(html(deployed(samples=[sample(1.0)], migrations=[], seconds=0.0)))
     assert len(one.having("svg", role="img")) == 4
@@ -619,6 +640,7 @@ def test_index() -> None:
         "Rolled back": 1,
         "Applied": 1,
         "Nothing to do": 1,
+        "No record": 1,
     }
     well = Page(index([good]))
     assert not well.having("section", **{"aria-labelledby": "needs"}) and "All well" in shown(well.having("header")[0])
