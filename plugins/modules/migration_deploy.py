@@ -25,6 +25,7 @@ options:
       - V(prisma) runs the Prisma CLI of the project, C(node_modules/.bin/prisma), or O(deploy_command).
       - V(direct) applies the files over psycopg2 and writes the ledger as Prisma does. It needs no Node.js.
         One file is one implicit transaction; a file with a statement that cannot run in one is run statement by statement.
+        A crash of the server during the deploy may take away the last migrations together with their rows; what the module returned is on the disk.
     type: str
     choices: [prisma, direct]
     default: prisma

@@ -24,8 +24,8 @@ LINES = [
 ]  # fmt: skip
 
 
-def start(folder: pathlib.Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "benchmarks/rollback.py"), "--rounds", "1", "--dir", str(folder), *arguments]
+def start(folder: pathlib.Path, *arguments: str, name: str = "rollback") -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / ("benchmarks/%s.py" % name)), "--rounds", "1", "--dir", str(folder), *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in ("PG_BIN", "PGSERVER_SOURCE")}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -59,6 +59,43 @@ def test_a_small_run_prints_every_line_and_leaves_nothing(tmp_path: pathlib.Path
     assert lines[2]["figure"] < 0.6, "the archive is compressed, on any machine"
     assert found["database_bytes"] > 20_000_000 and found["server"].startswith("17.")
     assert left_in(folder) == []
+
+
+#: Of each small benchmark: its arguments, and the parts of its lines.
+SMALL = {
+    "fingerprint": (("--size", "5MB"), ["full", "full", "wide", "counts", "counts"]),
+    "info": (("--migrations", "4"), ["info", "info", "info", "nothing"]),
+    "deploy": (("--migrations", "4", "--only", "direct"), ["direct", "direct", "direct"]),
+}
+
+
+@pytest.mark.prisma
+@pytest.mark.parametrize("name", SMALL)
+def test_the_other_benchmarks_run_to_their_end(name: str, prisma_available: None, tmp_path: pathlib.Path) -> None:
+    folder, written = tmp_path / "here", tmp_path / "found.json"
+    folder.mkdir(mode=0o755)
+    arguments, parts = SMALL[name]
+    process = start(folder, *arguments, "--json", str(written), name=name)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode in (0, 1), err
+    lines: list[dict[str, t.Any]] = json.loads(written.read_text(encoding="utf-8"))["lines"]
+    assert [line["part"] for line in lines] == parts
+    for line in lines:
+        assert line["what"] in out
+        assert line["missing"] if line["part"] == "wide" else not line["missing"] and len(line["ours"]) >= 1, line
+    if name == "info":
+        # However small the data: who reads the ledger by himself starts no other program for it.
+        assert lines[3]["verdict"] == "met" and lines[3]["ours"] == [0.0]
+    assert left_in(folder) == []
+
+
+def test_make_runs_a_benchmark_by_its_name() -> None:
+    told = subprocess.run(["make", "-n", "bench", "BENCH=fingerprint"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "benchmarks/fingerprint.py" in told.stdout
+    refused = subprocess.run(
+        ["make", "-o", "venv-runtime", "-o", "postgres-wheel", "bench", "BENCH=dance"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2 and "no benchmark 'dance'" in refused.stderr
 
 
 @pytest.mark.parametrize("seconds", [0.3, 2.0], ids=["while it starts", "while it works"])

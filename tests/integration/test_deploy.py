@@ -457,3 +457,29 @@ def test_a_script_that_changes_role_still_gets_its_error_recorded(prisma: Prisma
     fill(prisma, {"1_a": "CREATE TABLE a (id int);", "2_ro": "SET default_transaction_read_only = on; SELECT 1/0;"})
     failed = module("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
     assert failed["failed_migration"]["sqlstate"] == "22012" and failed["touched"] is True, failed
+
+
+LATE = """CREATE SEQUENCE once;
+CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF TG_OP || NEW.migration_name = '%s' AND nextval('once') = 1 THEN RAISE query_canceled; END IF; RETURN NEW; END $$;
+CREATE TRIGGER late BEFORE INSERT OR UPDATE ON _prisma_migrations FOR EACH ROW EXECUTE FUNCTION late();
+"""
+
+
+@pytest.mark.parametrize("moment", ["UPDATE1_a", "INSERT2_b", "UPDATE2_b", "UPDATE3_c"])
+def test_a_cancel_that_comes_late_stops_nothing(moment: str, prisma: PrismaProject, database: Database, module: ModuleRunner, admin: Admin) -> None:
+    target = database()
+    fill(prisma, {"1_a": LATE % moment, "2_b": "CREATE TABLE b (id int);", "3_c": "CREATE TABLE c (id int);"})
+    done = module("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
+    assert names(done["applied"]) == ["1_a", "2_b", "3_c"] and done["status"] == "up_to_date", done["msg"]
+    conn = admin(target.dbname)
+    ledger = "SELECT migration_name, applied_steps_count, finished_at >= started_at FROM _prisma_migrations ORDER BY started_at"
+    assert query(conn, ledger) == [(name, 1, True) for name in ("1_a", "2_b", "3_c")] and query(conn, "SELECT is_called FROM once") == [(True,)]
+
+
+def test_what_keeps_the_end_from_being_written_is_said_of_that_migration(prisma: PrismaProject, database: Database, module: ModuleRunner, admin: Admin) -> None:
+    target = database()
+    fill(prisma, {"1_a": "CREATE TABLE a (id int); SET default_transaction_read_only = on;", "2_b": "CREATE TABLE b (id int);"})
+    failed = module("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
+    assert "cannot record the end of 1_a" in failed["msg"] and failed["status"] == "blocked" and failed["touched"] is True, failed["msg"]
+    assert query(admin(target.dbname), "SELECT to_regclass('a') IS NULL, to_regclass('b') IS NULL, count(*) FROM _prisma_migrations") == [(False, True, 1)]
