@@ -147,6 +147,8 @@ def _run(  # noqa: PLR0917
         monitor = watch.end(before, done.after, names)
     except MigrationError as error:
         error.facts.setdefault("monitor", watch.end(before, None, names))
+        # An engine was at work; what it did is not known.
+        error.facts.update(touched=True, changed=True, planned=names)
         raise
     finally:
         watch.stop()

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import re
 import secrets
@@ -148,8 +149,15 @@ class Detached:
         files = " ".join(shlex.quote("%s/%s" % (folder, name)) for name in (STATE, OUT))
         lines = str(self._action._low_level_execute_command("cat %s" % files).get("stdout") or "").splitlines()
         state = _json(lines[0]) if lines else None
-        result = next((found for found in map(_json, reversed(lines[1:])) if found is not None), None)
-        return state or {}, result
+        result = next((line for line in reversed(lines[1:]) if _json(line) is not None), None)
+        return state or {}, None if result is None else self._parsed(result)
+
+    def _parsed(self, line: str) -> dict[str, t.Any]:
+        """A module's output as Ansible reads it; since 2.19 warnings, errors and values that are tagged have a form of their own in it."""
+        parse = self._action._parse_returned_data
+        profile = ["legacy"] if len(inspect.signature(parse).parameters) > 1 else []
+        found: dict[str, t.Any] = parse({"stdout": line, "stderr": "", "rc": 0}, *profile)
+        return {key: value for key, value in found.items() if not key.startswith("_ansible_")}
 
     def _killed(self, folder: str, job: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """The failure of a deploy whose process is gone, with the state that it left."""

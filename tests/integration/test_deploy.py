@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pathlib
 import signal
@@ -302,6 +303,23 @@ def test_locked_names_the_holder(prisma: PrismaProject, database: Database, modu
     # The row of the first run is unfinished while it runs: that is seen even before the lock.
     assert said["code"] in ("LOCKED", "MIGRATION_RUNNING")
     slow.communicate()
+
+
+def test_a_state_that_cannot_be_read_any_more_counts_as_touched(prisma: PrismaProject, database: Database, module: ModuleRunner, admin: Admin) -> None:
+    """The deploy had begun; that its database cannot be reached afterwards does not mean that it was left alone."""
+    target = database()
+    fill(prisma, {"1_a": "CREATE TABLE a (id int);", "2_slow": "CREATE TABLE slow AS SELECT 1 AS n FROM pg_sleep(3);"})
+    process = module.start("migration_deploy", target, app_dir=str(prisma.path), engine="direct")
+    conn = admin("postgres")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%pg_sleep(3)%%' AND datname = '%s'" % target.dbname
+    for _ in range(200):
+        if query(conn, waiting) == [(1,)]:
+            break
+        time.sleep(0.1)
+    conn.cursor().execute('ALTER DATABASE "%s" ALLOW_CONNECTIONS false' % target.dbname)
+    said = json.loads(process.communicate()[0])
+    conn.cursor().execute('ALTER DATABASE "%s" ALLOW_CONNECTIONS true' % target.dbname)
+    assert said["failed"] and said["touched"] is True and said["changed"] is True, said
 
 
 @pytest.mark.prisma
