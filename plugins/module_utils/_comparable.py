@@ -48,4 +48,10 @@ def of_one_side(before: Tables, after: Tables) -> list[tuple[str, str, int | Non
     return found
 
 
-__all__ = ("looked_at", "of_one_side")
+def same_database(one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether two fingerprints are of the same database of the same server; of one without an origin that is not known."""
+    sides = [side.get("origin") or {} for side in (one, other)]
+    return all(sides[0].get(field) and sides[0].get(field) == sides[1].get(field) for field in ("system_identifier", "database_oid"))
+
+
+__all__ = ("looked_at", "of_one_side", "same_database")

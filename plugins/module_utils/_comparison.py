@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _reach
+from ansible_collections.pgops.migrations.plugins.module_utils import _compared_database, _compared_rows, _reach
 from ansible_collections.pgops.migrations.plugins.module_utils._comparable import looked_at, of_one_side
 
 Fingerprint = t.Mapping[str, t.Any]
@@ -33,31 +33,44 @@ _PARENTS = re.compile(rf"(?:partition of|inherits) ({_IDENTIFIER}\.{_IDENTIFIER}
 _OF_TABLE = frozenset(["column", "constraint"])
 
 
-def compare(before: Fingerprint, after: Fingerprint) -> list[Difference]:
+def compare(before: Fingerprint, after: Fingerprint, of_database: bool = False) -> list[Difference]:
     """All differences between two fingerprints, tables first; none means equal.
 
     What only one of the two looked at (its level, its skipped tables, see also
     ``_comparable``) is not compared.
+
+    :param of_database: also the database's own rights and settings, which a restore does not bring back.
     """
     old, new = before["schema"]["objects"], after["schema"]["objects"]
     subjects = _Subjects(before, after)
     gone = [name for name in _tables_of(old) if "table " + name not in new]
     added = [name for name in _tables_of(new) if "table " + name not in old]
-    found = [_table_gone(name, before, after, added, subjects) for name in gone]
-    found += [_table_added(name, after, subjects) for name in added]
+    former = after.get("former") or {}
+    renamed = {then: now for now, then in former.items()}
+    found = [_table_gone(name, before, after, added, subjects) for name in gone if name not in renamed]
+    found += [_table_added(name, after, subjects) for name in added if name not in former]
+    found += [each for then, now in sorted(renamed.items()) if then in gone and now in added for each in _table_renamed(then, now, before, after, subjects)]
     if "schema" not in (before["level"], after["level"]):
         skipped = _only_dealt_out_anew(before, after)
         earlier, later = looked_at(before, after)
         for kind, name, then, now, text in of_one_side(earlier, later):
             found.append(_difference(kind, name, then, now, text, subjects.of_table(name)))
-        for name, entry in sorted(earlier.items()):
+        for name in sorted(earlier):
             if name in later and name not in skipped:
-                writers = sorted(subjects.writers.get(name, ()))
-                found += [dict(difference, writers=writers) for difference in _rows(name, entry, later[name], subjects)]
+                more = {"object": name, "subjects": subjects.of_table(name), "writers": sorted(subjects.writers.get(name, ()))}
+                found += [dict(difference, **more) for difference in _compared_rows.of_table(name, before, after)]
+        for then, now in sorted(renamed.items()):
+            more = {"object": now, "subjects": [*subjects.of_table(now), *subjects.of_table(then)], "writers": sorted(subjects.writers.get(then, ()))}
+            found += [dict(difference, **more) for difference in _compared_rows.of_table(now, before, after, then)]
         found += _sequences(before, after, subjects)
         found += _large_objects(before["large_objects"], after["large_objects"])
     found += _objects(before, after, frozenset(gone), frozenset(added), subjects)
-    return found
+    return found + (_compared_database.of_database(before, after) if of_database else [])
+
+
+def compared_level(before: Fingerprint, after: Fingerprint) -> str:
+    """How much of the two could be compared: the lower one of their levels."""
+    return min(before["level"], after["level"], key=("schema", "counts", "full").index)
 
 
 def row_counts(before: Fingerprint, after: Fingerprint, most: int = 1000) -> list[dict[str, t.Any]]:
@@ -140,7 +153,8 @@ def names_in(key: str) -> list[str]:
 
 
 _KIND = re.compile(
-    r"(?:grants |owner |comment |security label \S+ )?(?:column order|default privileges|event trigger|materialized view|foreign table|table column"
+    r"(?:grants |owner |comment |security label \S+ )?(?:column order|database limit|database setting"
+    r"|default privileges|event trigger|materialized view|foreign table|table column"
     r"|table constraint|domain constraint|text search \w+|access method|operator class|operator family|foreign-data wrapper|large object|[^\W\d][\w-]*)"
 )
 
@@ -177,6 +191,12 @@ def _table_added(name: str, after: Fingerprint, subjects: _Subjects) -> Differen
     return _difference("table_added", name, None, entry["rows"] if entry else None, text, subjects.of_table(name))
 
 
+def _table_renamed(then: str, now: str, before: Fingerprint, after: Fingerprint, subjects: _Subjects) -> list[Difference]:  # noqa: PLR0917
+    rows = before["tables"][then]["rows"], after["tables"][now]["rows"]
+    gone = _difference("table_gone", then, *rows, "The table %s is called %s now." % (then, now), subjects.of_table(then))
+    return [gone, _difference("table_added", now, *rows, "The table %s was called %s before." % (now, then), subjects.of_table(now))]
+
+
 def _only_dealt_out_anew(before: Fingerprint, after: Fingerprint) -> frozenset[str]:
     """Partitions by hash that hold the same rows together, though not each the same.
 
@@ -203,29 +223,6 @@ def _together(tables: t.Mapping[str, t.Mapping[str, t.Any]]) -> tuple[t.Any, ...
 
 def _same_content(entry: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any] | None) -> bool:
     return other is not None and all(entry[field] == other[field] for field in ("rows", "hash", "columns"))
-
-
-def _rows(name: str, old: t.Mapping[str, t.Any], new: t.Mapping[str, t.Any], subjects: _Subjects) -> list[Difference]:
-    about = subjects.of_table(name)
-    if old["rows"] != new["rows"]:
-        fewer = new["rows"] < old["rows"]
-        text = "%s has %s %s than before (%d, now %d)." % (
-            name, _count(abs(new["rows"] - old["rows"])), "fewer" if fewer else "more", old["rows"], new["rows"],
-        )  # fmt: skip
-        return [_difference("rows_fewer" if fewer else "rows_more", name, old["rows"], new["rows"], text, about)]
-    if not old["hash"] or not new["hash"]:
-        return []
-    if old["columns"] != new["columns"]:
-        lost = sorted(set(old["columns"]) - set(new["columns"]))
-        text = "The content of %s could not be compared: %s." % (
-            name,
-            "%s %s gone" % (", ".join(lost), "is" if len(lost) == 1 else "are") if lost else "the two fingerprints cover different columns",
-        )
-        return [_difference("content_not_compared", name, old["columns"], new["columns"], text, about)] if old["rows"] else []
-    if old["hash"] != new["hash"]:
-        text = "The content of %s changed, in as many rows as before (%d)." % (name, old["rows"])
-        return [_difference("content_changed", name, old["hash"], new["hash"], text, about)]
-    return []
 
 
 def _sequences(before: Fingerprint, after: Fingerprint, subjects: _Subjects) -> list[Difference]:
@@ -302,4 +299,4 @@ def _count(rows: int) -> str:
     return "1 row" if rows == 1 else "%d rows" % rows
 
 
-__all__ = ("HARMLESS", "LEDGER_TABLE", "compare", "names_in", "row_counts", "split_key")
+__all__ = ("HARMLESS", "LEDGER_TABLE", "compare", "compared_level", "names_in", "row_counts", "split_key")

@@ -57,7 +57,10 @@ SELECT DISTINCT a.pid, a.usename, a.application_name, a.state, l.relation::regcl
 
 @dataclasses.dataclass(frozen=True)
 class BackupOptions:
-    """Options of database_backup; times in seconds. C(format) is resolved here: see ``_backup.resolved``."""
+    """Options of database_backup; times in seconds. C(format) is resolved here: see ``_backup.resolved``.
+
+    :ivar pending: texts of the migrations that will be applied, see ``_fingerprint.take``.
+    """
 
     backup_dir: str
     format: str = "auto"
@@ -78,6 +81,7 @@ class BackupOptions:
     lock_wait_timeout: float = 10.0
     run_id: str = ""
     label: str = ""
+    pending: t.Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -253,7 +257,7 @@ class Dump:
 
             threading.Thread(target=watch, daemon=True).start()
             try:
-                return take(conn, level="full", snapshot=snapshot)
+                return take(conn, level="full", snapshot=snapshot, pending=self.options.pending)
             finally:
                 ended.set()
 

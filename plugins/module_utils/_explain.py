@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _sql_names, _touches
+from ansible_collections.pgops.migrations.plugins.module_utils import _sql_names, _touch_reach, _touch_rights, _touches
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import HARMLESS, LEDGER_TABLE, Difference, split_key
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 
@@ -21,9 +21,9 @@ MISSED = "expectation_missed"
 _CONTENT = frozenset(["rows_more", "rows_fewer", "content_changed"])
 _TAKES = frozenset(["rows_fewer", "table_gone"])
 _GIVES = frozenset(["rows_more", "table_added"])
-_ROUTINES = frozenset(["function", "procedure"])
 #: Words of DROP and ALTER that are no names.
 _WORDS = frozenset("alter cascade column constraint drop exists function if index policy schema sequence trigger type view materialized".split())
+_RIGHTS = frozenset(["grant", "revoke", "owner", "owned"])
 _OF_OBJECTS = ("owner ", "grants ", "comment ")
 _TABLE_KINDS = frozenset(["rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "table_added"])
 
@@ -52,9 +52,16 @@ def explain(
     seen: set[int] = set()
     result = []
     own = {(each["kind"], each["object"]): _by(each, scripts, objects or {}, schema) for each in differences}
+    beside = {each["object"]: each for each in differences if _is_beside(each)}
     for difference in differences:
         by = own[difference["kind"], difference["object"]] or _by_its_object(difference, own)
-        text, severity = difference["text"], EXPLAINED if by else NOTE if difference["kind"] in HARMLESS else FINDING
+        name, unnamed = difference["object"], [own.get((kind, difference["object"])) == [] for kind in ("rows_more", "rows_fewer")]
+        if any(unnamed) and _is_beside(difference):
+            # The number is no migration's doing either, so the two are one: somebody else writes to the table.
+            continue
+        told_with = difference["kind"] in ("rows_more", "rows_fewer") and any(unnamed) and name in beside
+        text = "%s %s" % (difference["text"], beside[name]["text"]) if told_with else difference["text"]
+        severity = EXPLAINED if by else NOTE if difference["kind"] in HARMLESS else FINDING
         for number, entry in enumerate(wanted):
             if not _about(entry, difference):
                 continue
@@ -66,9 +73,15 @@ def explain(
                 severity = FINDING
                 text += " Expected were %+d rows, and it is %+d." % (entry["rows"], _more(difference))
         if severity == FINDING and not by:
-            text += _taken_along(difference, scripts)
-        result.append(dict(difference, text=text, explained_by=by, severity=severity))
+            text += _taken_along(difference, scripts) + _set_by_none(difference, scripts, objects or {}, schema)
+        kept = {field: value for field, value in difference.items() if field != "renamed"}
+        result.append(dict(kept, text=text, explained_by=by, severity=severity))
     return result + [_missed(entry) for number, entry in enumerate(wanted) if number not in seen and entry["rows"]]
+
+
+def _is_beside(difference: Difference) -> bool:
+    """Whether it is about rows that were exchanged beside those that came or went, see ``_compared_rows``."""
+    return difference["kind"] == "content_changed" and "gone" in difference
 
 
 def findings(explained: t.Sequence[Difference]) -> list[Difference]:
@@ -85,15 +98,24 @@ class _Script:
         # A name without a schema may then be that of any.
         self.anywhere = "search_path" in text.lower()
 
+    def about(self, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str], schema: str) -> list[_touches.Touch]:
+        """The statements that name or reach one of the objects."""
+        where = "" if self.anywhere else schema
+        found = []
+        for touch in self.touches:
+            if _touches.names_it(touch, subjects, where):
+                found.append(touch)
+            elif _touch_reach.through(touch, subjects, objects):
+                # The columns of a view have names of their own.
+                found.append(touch._replace(columns=None))
+        return found
+
     def explains(self, difference: Difference, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str], schema: str) -> bool:
-        kind, key = difference["kind"], difference["object"]
+        kind = difference["kind"]
         if kind.startswith("large_objects_"):
             return any(kind in touch.kinds for touch in self.touches)
-        object_kind = split_key(key)[0] if kind.startswith("object_") else ""
-        # "grants table" and "owner index" are about the right and the owner, of whatever it is.
-        object_kind = next((word for word in ("grants", "owner") if object_kind.startswith(word + " ")), object_kind)
-        where = "" if self.anywhere else schema
-        about = [touch for touch in self.touches if _touches.names_it(touch, subjects, where) or _through(touch, subjects, objects)]
+        object_kind = _object_kind(difference)
+        about = self.about(subjects, objects, schema)
         if any(_touches.allows(touch, kind, object_kind) for touch in about):
             return True
         # Rows that go and rows that come, or a table that is made anew under its name: by two statements.
@@ -123,18 +145,10 @@ class _Script:
         return any(_sql_names.mentions(_sql_names.scan(text), chain) for text in texts for chain in self.renamed)
 
 
-def _through(touch: _touches.Touch, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str]) -> bool:
-    """Whether it writes by a view, or calls a routine, that names one of the objects."""
-    if not touch.exact and not touch.calls:
-        return False
-    for key, definition in objects.items():
-        kind, name = split_key(key)
-        chain = _sql_names.split_name(name.partition("(")[0])
-        used = kind == "view" and touch.exact and _touches.names_it(touch, [chain])
-        used = used or (kind in _ROUTINES and chain[-1] in touch.calls)
-        if used and any(_sql_names.mentions(_sql_names.scan(definition), subject) for subject in subjects):
-            return True
-    return False
+def _object_kind(difference: Difference) -> str:
+    """Such as trigger; "grants table" and "owner index" are about the right and the owner, of whatever it is."""
+    kind = split_key(difference["object"])[0] if difference["kind"].startswith("object_") else ""
+    return next((word for word in ("grants", "owner") if kind.startswith(word + " ")), kind)
 
 
 def _by(difference: Difference, scripts: t.Mapping[str, _Script], objects: t.Mapping[str, str], schema: str) -> list[str]:
@@ -147,10 +161,71 @@ def _by(difference: Difference, scripts: t.Mapping[str, _Script], objects: t.Map
         subjects = [*subjects, (subjects[-1][0], _sql_names.split_name(name)[-1])]
     found = []
     for migration, script in scripts.items():
-        values = difference["kind"] == "content_changed" and _has_type(difference["object"], script.renamed_values, objects)
+        values = difference["kind"] == "content_changed" and _touch_reach.columns_of_type(difference["object"], script.renamed_values, objects)
         if values or script.explains(difference, subjects, objects, schema):
             found.append(migration)
+    about = {migration: script.about(subjects, objects, schema) for migration, script in scripts.items()}
+    if difference.get("gone") and "columns" not in difference:
+        # Each by itself: what takes rows may be another migration than what brings them.
+        ways = {_touches.CHANGED, _touches.REWRITTEN} | (
+            _GIVES if difference["kind"] == "content_changed" and difference["after"] < difference["before"] else _TAKES
+        )
+        found = [name for name in scripts if name in found or any(touch.kinds & ways for touch in about[name])]
+    if _object_kind(difference) == "grants":
+        every = [touch for touches in about.values() for touch in touches]
+        changes = [touch.rights for touch in every if touch.rights]
+        # What code grants is not read.
+        unread = any(touch.anything or (touch.rights is None and _RIGHTS & touch.words and "default" not in touch.words) for touch in every)
+        if not unread and _touch_rights.explained(difference["before"], difference["after"], changes) is False:
+            return []
+    if _is_beside(difference):
+        return [migration for migration, touches in about.items() if _exchanges(difference, touches)]
+    if difference["kind"] in ("content_changed", "content_not_compared") and not _enough(difference, about, scripts, objects):
+        return []
     return found
+
+
+def _exchanges(difference: Difference, touches: t.Sequence[_touches.Touch]) -> bool:
+    """Whether a statement may have changed rows beside those that only came or went; rows that came explain none that went, and the reverse."""
+    more = difference["after"] > difference["before"]
+    kinds = {_touches.CHANGED, _touches.REWRITTEN, _touches.REMOVED if more else _touches.ADDED}
+    return any(touch.anything or not kinds.isdisjoint(touch.kinds) for touch in touches)
+
+
+def _enough(difference: Difference, about: t.Mapping[str, t.Sequence[_touches.Touch]], scripts: t.Mapping[str, _Script], objects: t.Mapping[str, str]) -> bool:
+    """Whether all the migrations together may have changed each of the columns that changed, or have written rows as was seen."""
+    touches = [touch for several in about.values() for touch in several]
+    kinds = frozenset(kind for touch in touches for kind in touch.kinds)
+    if any(touch.anything for touch in touches) or (kinds & _TAKES and kinds & _GIVES and "columns" in difference):
+        return True
+    if "columns" in difference:
+        return not unexplained_columns(difference, touches, [script.renamed_values for script in scripts.values()], objects)
+    if not difference.get("gone"):
+        return True
+    return bool(kinds & {_touches.CHANGED, _touches.REWRITTEN}) or {_touches.REMOVED, _touches.ADDED} <= kinds
+
+
+def unexplained_columns(
+    difference: Difference,
+    touches: t.Sequence[_touches.Touch],
+    renamed_values: t.Sequence[t.Collection[_sql_names.Chain]],
+    objects: t.Mapping[str, str],
+) -> list[str]:
+    """The columns that changed and that no statement sets; what is computed from others changes with them."""
+    may: set[str] = set()
+    for touch in touches:
+        if _touches.CHANGED in touch.kinds:
+            if touch.columns is None:
+                return []
+            may |= touch.columns
+    for types in renamed_values:
+        may |= _touch_reach.columns_of_type(difference["object"], types, objects)
+    renamed = difference.get("renamed") or {}
+    computed = _touch_reach.generated(difference["object"], objects)
+    left = [name for name in difference["columns"] if name not in may and renamed.get(name) not in may]
+    explained = len(left) < len(difference["columns"])
+    noted = _touch_reach.stamped(difference["object"], objects) if may else frozenset[str]()
+    return [name for name in left if name not in noted and not (explained and name in computed)]
 
 
 def _by_its_object(difference: Difference, own: t.Mapping[tuple[str, str], list[str]]) -> list[str]:
@@ -161,14 +236,6 @@ def _by_its_object(difference: Difference, own: t.Mapping[tuple[str, str], list[
     return []
 
 
-def _has_type(table: str, types: t.Collection[_sql_names.Chain], columns: t.Mapping[str, str]) -> bool:
-    """Whether a column of the table is of one of these types."""
-    if not types:
-        return False
-    definitions = [definition for key, definition in columns.items() if key.startswith("column %s." % table)]
-    return any(_sql_names.mentions(_sql_names.scan(definition), chain) for definition in definitions for chain in types)
-
-
 def _taken_along(difference: Difference, scripts: t.Mapping[str, _Script]) -> str:
     """How a migration may have changed rows of a table that it does not name. A hint, no explanation: nobody wrote that they should go."""
     for migration, script in scripts.items():
@@ -176,6 +243,17 @@ def _taken_along(difference: Difference, scripts: t.Mapping[str, _Script]) -> st
             if _sql_names.mentions(script.names, _sql_names.split_name(writer)):
                 return " A foreign key or a trigger may have taken them along: %s names %s." % (migration, writer)
     return ""
+
+
+def _set_by_none(difference: Difference, scripts: t.Mapping[str, _Script], objects: t.Mapping[str, str], schema: str) -> str:
+    """Which of the changed columns no statement sets, where others are set."""
+    subjects = [_sql_names.split_name(subject) for subject in difference["subjects"]]
+    touches = [touch for script in scripts.values() for touch in script.about(subjects, objects, schema)]
+    if not difference.get("columns") or not touches:
+        return ""
+    left = unexplained_columns(difference, touches, [script.renamed_values for script in scripts.values()], objects)
+    fires = any(key.startswith("trigger ") and key.endswith(" on %s" % difference["object"]) for key in objects)
+    return " No migration sets %s%s." % (", ".join(left), ", a trigger of the table may" if fires else "") if left else ""
 
 
 def _expectation(entry: t.Any) -> dict[str, t.Any]:
@@ -199,7 +277,8 @@ def _expectation(entry: t.Any) -> dict[str, t.Any]:
 def _about(entry: t.Mapping[str, t.Any], difference: Difference) -> bool:
     if entry["object"] != difference["object"] or entry["kind"] not in (None, difference["kind"]):
         return False
-    return entry["rows"] is None or difference["kind"] in _TABLE_KINDS
+    # Of rows that were exchanged beside those that came or went, no number was declared.
+    return entry["rows"] is None or (difference["kind"] in _TABLE_KINDS and not _is_beside(difference))
 
 
 def _more(difference: Difference) -> int:

@@ -8,7 +8,7 @@
 
 Not part of a fingerprint: what an extension owns, but for the rows that pg_dump takes along
 of its configuration tables, rows of foreign and temporary tables, the rows of materialized
-views, roles, the database's own properties.
+views, roles. What is the database's own, its rights and settings, is no part of the digest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ import hashlib
 import json
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _catalog, _fingerprint_queries, _sql_names
+from ansible_collections.pgops.migrations.plugins.module_utils import (
+    _catalog,
+    _fingerprint_columns,
+    _fingerprint_database,
+    _fingerprint_follow,
+    _fingerprint_queries,
+    _sql_names,
+)
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import code_for_sqlstate, execute, psycopg2, row, rows, sql
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_sql import (
@@ -49,6 +56,8 @@ def take(
     snapshot: str | None = None,
     columns_from: t.Mapping[str, t.Any] | None = None,
     skip_tables: t.Collection[str] = (),
+    pending: t.Collection[str] = (),
+    follow: bool = False,
 ) -> dict[str, t.Any]:
     """The fingerprint of the connected database, as plain values that JSON can hold.
 
@@ -62,6 +71,10 @@ def take(
     :param columns_from: an earlier fingerprint: a table that it has is hashed over the
         columns it had then, so that an added column is no change of content.
     :param skip_tables: tables, quoted as the server does, whose rows are not looked at.
+    :param pending: texts of migrations that will be applied: of the tables that they may
+        change or take columns from, each column is hashed by itself.
+    :param follow: ask of each table that differs from ``columns_from`` which of its
+        columns do, and how many of its rows were not written since.
     :raises MigrationError: ``PERMISSION_DENIED`` with the table, also when row level
         security would hide rows; ``FINGERPRINT_DISTURBED``; ``SQL_ERROR``.
     """
@@ -85,6 +98,7 @@ def take(
             "server_version_num": about[1],
             "taken_at": about[2],
             "schema": {"digest": _catalog.digest(objects), "objects": objects},
+            "of_database": _of_database(conn),
             "tables": {},
             "skipped": sorted(skip_tables),
             "trigger_names": _trigger_names(conn),
@@ -92,8 +106,13 @@ def take(
             "large_objects": {"count": None, "hash": None, "rights": None},
         }
         if level != "schema":
-            found["tables"], hidden = _take_tables(conn, level, earlier, frozenset(skip_tables))
+            tables, hidden = _readable(conn, frozenset(skip_tables))
+            with _reading("the catalogue"):
+                found["origin"] = _fingerprint_follow.origin(conn, tables)
+            found["former"] = _fingerprint_follow.former(columns_from, found) if follow and columns_from else {}
+            found["tables"] = _take_tables(conn, level, {**earlier, **{now: earlier[then] for now, then in found["former"].items()}}, tables)
             found["skipped"] = sorted({*skip_tables, *hidden})
+            _follow(conn, found, tables, pending, columns_from if follow else None)
             found["sequences"] = _take_sequences(conn)
             found["large_objects"] = _take_large_objects(conn, level)
     found["digest"] = digest(found)
@@ -101,7 +120,7 @@ def take(
 
 
 def digest(fingerprint: t.Mapping[str, t.Any]) -> str:
-    """One word for all of a fingerprint but where and when it was taken."""
+    """One word for all of a fingerprint but where and when it was taken, and what only follows rows."""
     core = {name: fingerprint[name] for name in ("format", "level", "tables", "skipped", "sequences", "large_objects")}
     core["schema"] = fingerprint["schema"]["digest"]
     return hashlib.sha256(json.dumps(core, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode("ascii")).hexdigest()
@@ -115,6 +134,11 @@ def digests(fingerprint: t.Mapping[str, t.Any]) -> frozenset[str]:
     return frozenset([digest(fingerprint), digest(dict(fingerprint, format=1, large_objects=large, skipped=skipped, **own))])
 
 
+def _of_database(conn: t.Any) -> dict[str, t.Any]:
+    with _reading("the database"):
+        return _fingerprint_database.of_database(conn)
+
+
 def _trigger_names(conn: t.Any) -> dict[str, list[str]]:
     """Table -> the names that its trigger functions mention: what writing it may write, too."""
     with _reading("the triggers"):
@@ -125,14 +149,16 @@ def _trigger_names(conn: t.Any) -> dict[str, list[str]]:
     return {table: sorted(mentioned) for table, mentioned in names.items()}
 
 
-def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skipped: frozenset[str]) -> tuple[dict[str, t.Any], list[str]]:
-    """The tables, and those of extensions that this role may not read."""
+def _readable(conn: t.Any, skipped: frozenset[str]) -> tuple[list[Table], list[str]]:
+    """The tables to look at, and those of extensions that this role may not read."""
     with _reading("the catalogue"):
         tables, hidden = _tables(conn)
+    return [table for table in tables if table.label not in skipped], hidden
+
+
+def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], tables: t.Sequence[Table]) -> dict[str, t.Any]:
     result: dict[str, t.Any] = {}
     for number, table in enumerate(tables):
-        if table.label in skipped:
-            continue
         columns = list(table.columns)
         if table.label in earlier:
             wanted = frozenset(earlier[table.label].get("columns") or ())
@@ -154,13 +180,23 @@ def _take_tables(conn: t.Any, level: str, earlier: t.Mapping[str, t.Any], skippe
         result[table.label] = entry
         if number % _BATCH == _BATCH - 1:
             execute(conn, _UNDO)
-    return result, hidden
+    return result
+
+
+def _follow(conn: t.Any, found: dict[str, t.Any], tables: t.Sequence[Table], pending: t.Collection[str], earlier: t.Mapping[str, t.Any] | None) -> None:
+    """What rows and columns are followed by through a migration, see ``_fingerprint_follow``."""
+    with _reading("the columns"):
+        if earlier:
+            found["followed"], found["kept"] = _fingerprint_follow.again(conn, tables, earlier, found)
+        if pending and found["level"] == "full":
+            found["columns"] = _fingerprint_follow.by_column(conn, tables, _fingerprint_columns.wanted(pending, tables, found["schema"]["objects"]))
+    execute(conn, _UNDO)
 
 
 def _tables(conn: t.Any) -> tuple[list[Table], list[str]]:
     columns: dict[int, list[Column]] = {}
-    for oid, name, type_schema, type_name, output_schema, output_name in rows(conn, _fingerprint_queries.COLUMNS):
-        columns.setdefault(oid, []).append(Column(name, type_schema, type_name, (output_schema, output_name)))
+    for oid, name, type_schema, type_name, output_schema, output_name, number in rows(conn, _fingerprint_queries.COLUMNS):
+        columns.setdefault(oid, []).append(Column(name, type_schema, type_name, (output_schema, output_name), number))
     tables, hidden = [], []
     for oid, schema, name, label, parents, extension, condition, readable in rows(conn, _fingerprint_queries.TABLES):
         if readable:

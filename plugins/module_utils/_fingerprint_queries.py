@@ -42,11 +42,30 @@ WITH RECURSIVE base(oid, target) AS (
     UNION ALL
     SELECT y.oid, b.target FROM pg_type y JOIN base b ON y.typbasetype = b.oid WHERE y.typtype = 'd'
 )
-SELECT a.attrelid::bigint, a.attname::text, tn.nspname::text, y.typname::text, fn.nspname::text, f.proname::text
+SELECT a.attrelid::bigint, a.attname::text, tn.nspname::text, y.typname::text, fn.nspname::text, f.proname::text, a.attnum::int
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid AND c.relkind = 'r' AND c.relpersistence <> 't'
   JOIN base b ON b.oid = a.atttypid JOIN pg_type y ON y.oid = b.target JOIN pg_namespace tn ON tn.oid = y.typnamespace
   JOIN pg_proc f ON f.oid = y.typoutput JOIN pg_namespace fn ON fn.oid = f.pronamespace
  WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v' AND c.relnamespace <> 'pg_catalog'::regnamespace
+"""
+# By which rows are told apart: the primary key, else the shortest unique index of columns that are never null.
+KEYS = """
+SELECT DISTINCT ON (i.indrelid) i.indrelid::bigint, k.names
+  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+ CROSS JOIN LATERAL (SELECT array_agg(a.attname::text ORDER BY u.n) AS names, bool_and(a.attnotnull AND a.attgenerated <> 'v') AS sure
+                       FROM unnest(i.indkey::int2[]) WITH ORDINALITY u(number, n) JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.number
+                      WHERE u.n <= i.indnkeyatts) k
+ WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND k.sure
+ ORDER BY i.indrelid, i.indisprimary DESC, i.indnkeyatts, c.relname COLLATE "C"
+"""
+# Where and when a fingerprint was taken: what tells whether a row is the one that was there then.
+ORIGIN = """
+SELECT (SELECT system_identifier::text FROM pg_control_system()), d.oid::bigint, pg_current_snapshot()::text
+  FROM pg_database d WHERE d.datname = current_database()
+"""
+# Only of the built-in kind of tables is it known what it writes down of a row's origin.
+HEAPS = """
+SELECT c.oid::bigint FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'heap' AND c.relkind = 'r'
 """
 SEQUENCES = (
     """
@@ -97,4 +116,4 @@ SELECT COALESCE(sum(hashoidextended(m.oid, w.rights)), 0)
   FROM pg_largeobject_metadata m JOIN worded w ON w.lomowner = m.lomowner AND w.acl = COALESCE(m.lomacl::text, '')
 """
 
-__all__ = ("COLUMNS", "LARGE_OBJECTS", "LARGE_OBJECT_RIGHTS", "SEQUENCES", "TABLES", "TRIGGERS")
+__all__ = ("COLUMNS", "HEAPS", "KEYS", "LARGE_OBJECTS", "LARGE_OBJECT_RIGHTS", "ORIGIN", "SEQUENCES", "TABLES", "TRIGGERS")

@@ -82,6 +82,8 @@ class Column:
     type_schema: str
     type_name: str
     output: tuple[str, str]
+    #: As the catalogue numbers it: the same under another name.
+    number: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,7 +124,8 @@ def _no_data_loss(run: Run) -> Answer:
     if not isinstance(findings, list) or (run.phases.get("verification") in ("skipped", None) and not findings):
         why = run.deployed()
         return NONE, "Nothing was compared: %s" % why[1] if why[0] != PASS else "Nothing was compared with the state before."
-    if not findings and not run.was_compared():
+    level = run.verification.get("compared_level") or run.verification.get("level")
+    if not findings and (level == "none" or not run.was_compared()):
         # Without a state before, there are no findings either.
         return NONE, "The state before was not at hand, so nothing was compared (verification_before)."
     if findings:
@@ -140,10 +141,9 @@ def _no_data_loss(run: Run) -> Answer:
     said += "; %s explained by a migration or expected" % plural(len(differences), "difference") if differences else ""
     said += ", %d of them only because the inventory expects them" % expected if expected else ""
     said += "; the content of %s could not be compared as a whole" % plural(uncompared, "table") if uncompared else ""
-    level = run.verification.get("level")
     if level != "full":
         return WARN, "%s. Contents were not compared (level %s)." % (said, level or "not known")
-    return PASS, said + "."
+    return WARN if uncompared else PASS, said + "."
 
 
 def _index_creation(run: Run) -> Answer:

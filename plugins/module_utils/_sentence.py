@@ -42,6 +42,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._sentence_back im
     unconfirmed,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence_backup import drill_failed, retained
+from ansible_collections.pgops.migrations.plugins.module_utils._sentence_compared import without_findings
 from ansible_collections.pgops.migrations.plugins.module_utils._words import plural, seconds_text
 
 #: Codes that say by their meaning that the live database was not touched.
@@ -138,7 +139,7 @@ def _applied(view: View) -> str:
     elif findings is None:
         text += ", checks passed"
     else:
-        text += ", %s to look at" % plural(len(findings), "finding") if findings else ", nothing lost"
+        text += ", %s to look at" % plural(len(findings), "finding") if findings else ", %s" % without_findings(view.result("verification"))
     text += ", restore point %s" % _restore_point(view) if _restore_point(view) else ", NO restore point"
     return text + (pending_after(view, str(reverse)) if reverse else "")
 

@@ -12,9 +12,14 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _sql, _sql_names
 
+#: None for all that a table has.
+Columns = t.Optional[t.FrozenSet[str]]
+#: Words that end the list of what an UPDATE sets; FROM stands in a value only inside of parentheses.
+_AFTER_SET = frozenset(["from", "where", "returning"])
 
-def targets(text: str, verbs: t.Collection[str], code: bool) -> t.Iterator[tuple[str, frozenset[_sql_names.Chain]]]:
-    """Verb and the names of what it writes. TRUNCATE may have several tables.
+
+def targets(text: str, verbs: t.Collection[str], code: bool) -> t.Iterator[tuple[str, frozenset[_sql_names.Chain], Columns]]:
+    """Verb, the names of what it writes, and which columns it sets there. TRUNCATE may have several tables.
 
     :param verbs: INSERT, UPDATE, .. in lower case.
     :param code: of a language such as PL/pgSQL, where statements follow these words, too.
@@ -30,7 +35,51 @@ def targets(text: str, verbs: t.Collection[str], code: bool) -> t.Iterator[tuple
             continue
         names = _targets_at(tokens, position + 1, word == "truncate")
         if names:
-            yield word, names
+            yield word, names, _set_columns(tokens, position + 1) if word in ("update", "insert") else None
+
+
+def _set_columns(tokens: t.Sequence[_sql_names.Token], position: int) -> Columns:
+    """The columns behind the next SET, of an UPDATE or of ON CONFLICT; None where it is not understood."""
+    while position < len(tokens) and tokens[position] != ("word", "set"):
+        if tokens[position] == ("sign", ";"):
+            return None
+        position += 1
+    found: set[str] = set()
+    position += 1
+    while position < len(tokens):
+        several = tokens[position] == ("sign", "(")
+        if several:
+            position += 1
+        while position < len(tokens) and tokens[position][0] in ("word", "name"):
+            found.add(tokens[position][1])
+            position += 1
+            if not several or tokens[position : position + 1] != [("sign", ",")]:
+                break
+            position += 1
+        following = _behind_value(tokens, position + 1 if several else position)
+        if following is None:
+            break
+        position = following
+    return frozenset(found) if found else None
+
+
+def _behind_value(tokens: t.Sequence[_sql_names.Token], position: int) -> int | None:
+    """Behind the comma that ends the value of a column; None where it was the last one."""
+    depth = 0
+    while position < len(tokens):
+        kind, value = tokens[position]
+        if kind == "sign" and value in "([":
+            depth += 1
+        elif kind == "sign" and value in ")]":
+            depth -= 1
+        if depth < 0 or (
+            depth == 0 and ((kind == "sign" and value == ";") or (kind == "word" and value in _AFTER_SET and tokens[position - 1][1] != "distinct"))
+        ):
+            return None
+        if depth == 0 and (kind, value) == ("sign", ","):
+            return position + 1
+        position += 1
+    return None
 
 
 def _targets_at(tokens: t.Sequence[_sql_names.Token], position: int, several: bool) -> frozenset[_sql_names.Chain]:
@@ -72,6 +121,20 @@ def names_after(statement: str, words: tuple[str, ...]) -> set[_sql_names.Chain]
     return set()
 
 
+def retyped(statement: str) -> frozenset[str]:
+    """The columns to which ALTER TABLE gives another type."""
+    tokens = list(_sql_names.tokens(statement))
+    found = set()
+    for position, token in enumerate(tokens):
+        if token != ("word", "alter") or not position:
+            continue
+        name = position + 2 if tokens[position + 1 : position + 2] == [("word", "column")] else position + 1
+        following = [value for _kind, value in tokens[name + 1 : name + 4]]
+        if following[:1] == ["type"] or following == ["set", "data", "type"]:
+            found.add(tokens[name][1])
+    return frozenset(found)
+
+
 def columns(statements: t.Sequence[str], verb: str) -> set[tuple[_sql_names.Chain, str]]:
     """(table, column) of what ALTER TABLE drops, or adds (a column that is renamed to a name comes under it)."""
     found = set()
@@ -92,4 +155,4 @@ def columns(statements: t.Sequence[str], verb: str) -> set[tuple[_sql_names.Chai
     return found
 
 
-__all__ = ("columns", "names_after", "targets")
+__all__ = ("Columns", "columns", "names_after", "retyped", "targets")

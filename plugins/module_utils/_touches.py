@@ -16,13 +16,15 @@ from __future__ import annotations
 import re
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils import _effects, _sql, _sql_names
-from ansible_collections.pgops.migrations.plugins.module_utils._sql_targets import columns, names_after, targets
+from ansible_collections.pgops.migrations.plugins.module_utils import _effects, _sql, _sql_names, _touch_rights
+from ansible_collections.pgops.migrations.plugins.module_utils._sql_targets import Columns, columns, names_after, retyped, targets
 
 #: Differences of rows, and of definitions; large objects and sequences have kinds of their own.
 ADDED, REMOVED, CHANGED, NOT_COMPARED = "rows_more", "rows_fewer", "content_changed", "content_not_compared"
 GONE, MADE = "table_gone", "table_added"
 BACK, FORWARD = "sequence_back", "sequence_forward"
+#: No difference: each row is written anew with the values that it has.
+REWRITTEN = "rewritten"
 _ROWS = frozenset([ADDED, REMOVED, CHANGED])
 _SEQUENCE = frozenset([BACK, FORWARD])
 _OBJECT = frozenset(["object_added", "object_removed", "object_changed"])
@@ -30,12 +32,14 @@ _LARGE = frozenset(["large_objects_more", "large_objects_fewer", "large_objects_
 #: Words of which a statement must have one to explain a difference in an object of the kind; other kinds need the name alone.
 _NEEDS: dict[str, frozenset[str]] = {
     "default privileges": frozenset(["privileges"]),
-    "grants": frozenset(["grant", "revoke"]),
+    "grants": frozenset(["grant", "revoke", "owner", "owned"]),
     "owner": frozenset(["owner", "owned"]),
     "policy": frozenset(["policy", "drop"]),
     "rule": frozenset(["rule", "drop", "view"]),
     "trigger": frozenset(["trigger", "drop"]),
     "extension": frozenset(["extension"]),
+    "database limit": frozenset(["database"]),
+    "database setting": frozenset(["database"]),
 }
 _WRITES = {
     "insert": frozenset([ADDED, FORWARD]),
@@ -62,6 +66,8 @@ _IN_CODE = frozenset(
 #: What holds rows, or a sequence's number: with it they go.
 _HOLDERS = frozenset(["table", "schema", "materialized", "sequence", "extension", "type", "foreign"])
 _ROUTINES = frozenset(["function", "procedure"])
+#: ALTER TABLE with one of these may write the whole table anew: a column with a value for the rows that are there, another storage.
+_REWRITES = frozenset("default serial bigserial smallserial serial2 serial4 serial8 generated logged unlogged access expression".split())
 
 
 class Touch(t.NamedTuple):
@@ -73,6 +79,8 @@ class Touch(t.NamedTuple):
     :ivar exact: the names are those of what is written, and no column's or alias's.
     :ivar everywhere: the names are built while it runs, so they may be any.
     :ivar calls: routines that it calls.
+    :ivar columns: of which it changes the values; None for any.
+    :ivar rights: what it does to rights, where it is a statement that does nothing else with them.
     """
 
     names: frozenset[_sql_names.Chain]
@@ -83,6 +91,8 @@ class Touch(t.NamedTuple):
     exact: bool = False
     everywhere: bool = False
     calls: frozenset[str] = frozenset()
+    columns: Columns = None
+    rights: _touch_rights.Change | None = None
 
 
 def touches(script: str) -> list[Touch]:
@@ -94,8 +104,8 @@ def touches(script: str) -> list[Touch]:
     for statement in statements:
         found += _of_statement(statement, calls)
     # A column that goes and one that comes under its name: other values in as many rows.
-    tables = {name for name, column in columns(statements, "drop") if (name, column) in columns(statements, "add")}
-    return found + [Touch(frozenset([name]), frozenset([CHANGED]), frozenset()) for name in sorted(tables)]
+    anew = columns(statements, "drop") & columns(statements, "add")
+    return found + [Touch(frozenset([name]), frozenset([CHANGED]), frozenset(), columns=frozenset([column])) for name, column in sorted(anew)]
 
 
 def names_it(touch: Touch, subjects: t.Sequence[_sql_names.Chain], schema: str = "") -> bool:
@@ -208,13 +218,13 @@ def _of_writes(statement: str, words: t.Sequence[str], bag: frozenset[str], larg
 
 def _of_targets(text: str, bag: frozenset[str], code: bool = False) -> list[Touch]:
     found = []
-    for verb, names in targets(text, _WRITES, code):
+    for verb, names, set_columns in targets(text, _WRITES, code):
         kinds = set(_WRITES[verb])
         if verb == "insert" and {"conflict", "do", "update"} <= bag:
             kinds.add(CHANGED)
         if verb == "truncate" and {"restart", "identity"} <= bag:
             kinds |= _SEQUENCE
-        found.append(Touch(names, frozenset(kinds), bag | {verb}, exact=True))
+        found.append(Touch(names, frozenset(kinds), bag | {verb}, exact=True, columns=set_columns))
     return found
 
 
@@ -243,18 +253,26 @@ def _of_definition(statement: str, words: t.Sequence[str], bag: frozenset[str], 
         ]
     elif first == "alter":
         kinds |= _of_alter(words, bag)
-    return [Touch(everything, frozenset(kinds), bag, schemas=schemas)]
+        values = retyped(statement)
+        if values and CHANGED in kinds and words[1:2] == ["table"] and "expression" not in bag:
+            kinds.discard(CHANGED)
+            return [Touch(everything, frozenset(kinds), bag), Touch(everything, frozenset([CHANGED]), bag, columns=values)]
+    return [Touch(everything, frozenset(kinds), bag, schemas=schemas, rights=_touch_rights.change(statement))]
 
 
 def _of_alter(words: t.Sequence[str], bag: frozenset[str]) -> set[str]:
     found: set[str] = set()
     if "rename" in bag or "schema" in bag:
-        # A table or a column of another name; a column that is gone cannot be compared.
-        found |= {GONE, MADE, NOT_COMPARED}
+        # A column that is gone, or is called otherwise, cannot be compared.
+        found.add(NOT_COMPARED)
+    if "schema" in bag or ("rename", "to") in set(zip(words, words[1:])):
+        found |= {GONE, MADE}
     if "drop" in bag:
         found.add(NOT_COMPARED)
     if _changes_type(words) or "expression" in bag:
-        found |= {CHANGED, NOT_COMPARED}
+        found |= {CHANGED, NOT_COMPARED, REWRITTEN}
+    if not _REWRITES.isdisjoint(bag) and words[1:2] == ["table"]:
+        found.add(REWRITTEN)
     if words[1:2] == ["sequence"] or {"restart", "identity"} & bag:
         found |= _SEQUENCE
     if {"attach", "detach"} & bag:

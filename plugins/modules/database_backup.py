@@ -117,6 +117,16 @@ options:
     description: A note that the manifest keeps.
     type: str
     default: ''
+  migrations_dir:
+    description: The folder with the migrations that O(pending) names.
+    type: path
+  pending:
+    description:
+      - Names of the migrations that will be applied next. Of the tables that they may change, the fingerprint keeps the content by column,
+        so that the comparison after them can tell what they did to columns that they do not name.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - pgops.migrations.connection
   - pgops.migrations.attributes
@@ -289,6 +299,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import BackupOptions, backup
+from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_file import migration_texts
 from ansible_collections.pgops.migrations.plugins.module_utils._module import run
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
@@ -297,6 +308,8 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     """The options as BackupOptions, the work, and its warnings where Ansible shows them."""
     names = [field.name for field in dataclasses.fields(BackupOptions)]
     options = {name: module.params[name] for name in names if module.params[name] is not None}
+    folder = module.params["migrations_dir"]
+    options["pending"] = list(migration_texts(folder, module.params["pending"]).values()) if folder else []
     return backup(target, BackupOptions(**options), module.check_mode)
 
 
@@ -322,6 +335,8 @@ def main() -> None:
             lock_wait_timeout=dict(type="int", default=10),
             run_id=dict(type="str", default=""),
             label=dict(type="str", default=""),
+            migrations_dir=dict(type="path"),
+            pending=dict(type="list", elements="str", default=[]),
         ),
         supports_check_mode=True,
         **CONNECTION_RULES,

@@ -37,6 +37,8 @@ options:
     description:
       - File with an earlier fingerprint to compare with, or the C(manifest.json) of a restore point.
       - A table is hashed over the columns that it had then, so that an added column is no change of content.
+      - Where it is of the same database, rows that were not written since are recognised by their transaction. So rows that were added do not
+        hide others that were changed or deleted, and the content of a table is known to be unchanged also after a column of it was dropped.
     type: path
   strict:
     description: Fail with FINGERPRINT_MISMATCH when there is any difference, explained or not.
@@ -50,6 +52,15 @@ options:
       - Names of the migrations that were applied between the two fingerprints.
       - A difference is explained when a statement of one of them can have caused it in what it names, and a finding otherwise.
         C(ALTER TABLE users ADD COLUMN bio) explains no row that is gone from C(users).
+    type: list
+    elements: str
+    default: []
+  pending:
+    description:
+      - Names of the migrations that are going to be applied. Of the tables that they may change or take columns from, each column is hashed by
+        itself, at O(level=full), so that a later comparison can tell which columns changed, and compares what a dropped, renamed or retyped column
+        leaves.
+      - Columns are compared by the text of their values and with the primary key (or a unique index) of their row.
     type: list
     elements: str
     default: []
@@ -121,6 +132,13 @@ level:
   returned: success
   type: str
   sample: full
+compared_level:
+  description:
+    - How much was compared, which is the lower level of the two fingerprints; V(none) without O(compare_with).
+    - Only at V(full) contents were compared.
+  returned: success
+  type: str
+  sample: full
 tables:
   description: Number of tables whose rows were looked at.
   returned: success
@@ -171,6 +189,16 @@ differences:
       description: Names of the migrations of which a statement may have caused it.
       type: list
       elements: str
+    columns:
+      description: Of content_changed, the columns whose values changed, where that is known; see O(pending).
+      type: list
+      elements: str
+    gone:
+      description: Rows of before that were changed or deleted, where that is known and another number tells less.
+      type: int
+    fresh:
+      description: Rows of now that are new or were changed, likewise.
+      type: int
     severity:
       description: V(explained), V(expected) by O(expect), V(finding), or V(note) for what loses nothing.
       type: str
@@ -216,19 +244,23 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     """Take, compare, write; in this order, so that a failure to compare changes nothing."""
     params = module.params
     earlier = _fingerprint_file.load(params["compare_with"]) if params["compare_with"] else None
-    migrations = _fingerprint_file.migration_texts(params["migrations_dir"], params["applied"]) if params["migrations_dir"] else {}
+    folder = params["migrations_dir"]
+    migrations, pending = (_fingerprint_file.migration_texts(folder, params[which]) if folder else {} for which in ("applied", "pending"))
     with connection(target, read_only=True) as conn:
-        taken = _fingerprint.take(conn, params["level"], columns_from=earlier, skip_tables=params["skip_tables"])
+        taken = _fingerprint.take(
+            conn, params["level"], columns_from=earlier, skip_tables=params["skip_tables"], pending=list(pending.values()), follow=earlier is not None
+        )
     differences: list[dict[str, t.Any]] = []
     if earlier:
         objects = {**earlier["schema"]["objects"], **taken["schema"]["objects"]}
-        differences = _explain.explain(_comparison.compare(earlier, taken), migrations, params["expect"], objects, target.schema)
+        differences = _explain.explain(_comparison.compare(earlier, taken, of_database=True), migrations, params["expect"], objects, target.schema)
     changed = _fingerprint_file.save(params["dest"], taken, dry_run=module.check_mode) if params["dest"] else False
     result: dict[str, t.Any] = dict(
         changed=changed,
         digest=taken["digest"],
         schema_digest=taken["schema"]["digest"],
         level=taken["level"],
+        compared_level=_comparison.compared_level(earlier, taken) if earlier else "none",
         tables=len(taken["tables"]),
         rows=sum(table["rows"] for table in taken["tables"].values()),
         row_counts=_comparison.row_counts(earlier, taken) if earlier else [],
@@ -255,6 +287,7 @@ def main() -> None:
             strict=dict(type="bool", default=False),
             migrations_dir=dict(type="path"),
             applied=dict(type="list", elements="str", default=[]),
+            pending=dict(type="list", elements="str", default=[]),
             expect=dict(type="list", elements="raw", default=[]),
             skip_tables=dict(type="list", elements="str", default=[]),
         ),

@@ -74,16 +74,20 @@ class Site:
         """As the role does it: before, deploy, (what nobody ordered), after."""
         options = CheckOptions(project={"migrations_dir": str(self.folder)})
         with connection(self.target, read_only=True) as conn:
-            before = _fingerprint.take(conn)
+            before = _fingerprint.take(conn, pending=[migration])
         earlier = summary(run_checks(self.target, options))["checks"]
         if migration:
             self.add("2_next", migration)
             self.deploy()
         self.superuser(*plant)
         with connection(self.target, read_only=True) as conn:
-            after = _fingerprint.take(conn, columns_from=before)
+            after = _fingerprint.take(conn, columns_from=before, follow=True)
         explained = _explain.explain(
-            _comparison.compare(before, after), {"2_next": migration} if migration else {}, expected, after["schema"]["objects"], "public"
+            _comparison.compare(before, after, of_database=True),
+            {"2_next": migration} if migration else {},
+            expected,
+            after["schema"]["objects"],
+            "public",
         )
         findings = [each["text"] for each in _explain.findings(explained) if each["kind"] in FAIL_ON]
         found = summary(run_checks(self.target, CheckOptions(project={"migrations_dir": str(self.folder)}, before=before, earlier=earlier)))
@@ -148,6 +152,20 @@ DEFECTS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], set[str]]] = {
     "changed behind ON CONFLICT DO NOTHING": (
         'INSERT INTO "Setting" VALUES (\'a\', \'9\') ON CONFLICT (key) DO NOTHING', ("UPDATE \"Setting\" SET value = 'x' WHERE key = 'b'",),
         ('content of public."Setting" changed',), set(),
+    ),
+    "text truncated beside a column that goes": (
+        'ALTER TABLE "Visit" DROP COLUMN fee CASCADE', ('UPDATE "Visit" SET note = left(note, 4)',), ('public."Visit" changed in note', "No migration sets note"), set(),
+    ),
+    "row deleted beside rows that come": (
+        "INSERT INTO \"Setting\" VALUES ('c', '3'), ('d', '4')", ("DELETE FROM \"Setting\" WHERE key = 'a'",),
+        ('Of the 2 rows that public."Setting" had before, 1 was changed or deleted.',), set(),
+    ),
+    "another right lost beside a GRANT": (
+        'GRANT INSERT ON "User" TO PUBLIC', ('REVOKE SELECT ON "User" FROM PUBLIC',), ('grants table public."User"',), set(),
+    ),
+    "connect revoked": (ADD_BIO, ("DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$",), ("grants database",), set()),
+    "setting of the database": (
+        ADD_BIO, ("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 7', current_database()); END $$",), ("database setting",), set(),
     ),
     "large object gone": (ADD_BIO, ("SELECT lo_unlink(oid) FROM pg_largeobject_metadata",), ("fewer large objects",), set()),
 }  # fmt: skip

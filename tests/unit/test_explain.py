@@ -51,7 +51,7 @@ def severity(script: str, **about: t.Any) -> str:
         ('ALTER TABLE "User" DROP COLUMN bio', {"content_not_compared"}),
         ('ALTER TABLE "User" ALTER COLUMN bio TYPE varchar(5) USING left(bio, 5)', {"content_changed", "content_not_compared"}),
         ('ALTER TABLE "User" RENAME TO "Person"', {"table_gone", "content_not_compared"}),
-        ('ALTER TABLE "User" RENAME COLUMN a TO b', {"table_gone", "content_not_compared"}),
+        ('ALTER TABLE "User" RENAME COLUMN a TO b', {"content_not_compared"}),
         ('DROP TABLE "User"', {"table_gone", "rows_fewer", "content_not_compared", "sequence_back"}),
         ("ALTER TYPE app.role RENAME VALUE 'a' TO 'b'", {"content_changed"}),
         ("ALTER TYPE app.role ADD VALUE 'c'", set()),
@@ -67,7 +67,7 @@ def severity(script: str, **about: t.Any) -> str:
         ('ALTER TABLE "User" DROP COLUMN "at",\nADD COLUMN     "at" INTEGER NOT NULL', {"content_not_compared", "content_changed"}),
         (
             'ALTER TABLE "User" ADD nid uuid; ALTER TABLE "User" DROP COLUMN id; ALTER TABLE "User" RENAME COLUMN nid TO id',
-            {"table_gone", "content_not_compared", "content_changed"},
+            {"content_not_compared", "content_changed"},
         ),
         ('ALTER TABLE "User" DROP COLUMN a, ADD COLUMN b int', {"content_not_compared"}),
         ('ALTER TABLE "User" ADD COLUMN type text', set()),
@@ -96,6 +96,81 @@ def severity(script: str, **about: t.Any) -> str:
 def test_differences_of_rows(script: str, kinds: set[str]) -> None:
     every = ("rows_more", "rows_fewer", "content_changed", "content_not_compared", "table_gone", "sequence_back")
     assert {kind for kind in every if severity(script, kind=kind) == "explained"} == kinds
+
+
+@pytest.mark.parametrize(
+    ("script", "columns", "explained"),
+    [
+        ('UPDATE "User" SET a = 1, "b" = DEFAULT WHERE c = 2', {"a", "b"}, True),
+        ('UPDATE "User" SET a = 1, "b" = DEFAULT WHERE c = 2', {"a", "c"}, False),
+        ('UPDATE "User" AS u SET (a, b) = (SELECT x, y FROM "Pet" WHERE c = u.c), d = 1 FROM "Pet"', {"a", "b", "d"}, True),
+        ('UPDATE "User" SET (a, b) = (SELECT x, y FROM "Pet")', {"y"}, False),
+        ('UPDATE "User" SET a = b IS DISTINCT FROM c, d = 1', {"a", "d"}, True),
+        ('UPDATE "User" SET a = coalesce((SELECT max(b) FROM "Pet" WHERE x = 1), 2), c[1] = 2', {"a", "c"}, True),
+        ('UPDATE "User" SET a = 1 RETURNING b, c', {"b"}, False),
+        ('WITH x AS (UPDATE "User" SET a = 1 RETURNING id) UPDATE "Pet" SET b = 1 FROM x', {"a"}, True),
+        ('WITH x AS (UPDATE "User" SET a = 1 RETURNING id) UPDATE "Pet" SET b = 1 FROM x', {"b"}, False),
+        ('UPDATE "User" SET a = 1; UPDATE "User" SET b = 1', {"a", "b"}, True),
+        ('INSERT INTO "User" (a) VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.b, c = 1 WHERE d', {"b", "c"}, True),
+        ('INSERT INTO "User" (a) VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.b', {"a"}, False),
+        ('MERGE INTO "User" u USING "Pet" p ON true WHEN MATCHED THEN UPDATE SET a = 1', {"a", "b"}, True),
+        ('ALTER TABLE "User" ALTER COLUMN a TYPE text, ALTER b SET DATA TYPE int, DROP COLUMN c', {"a", "b"}, True),
+        ('ALTER TABLE "User" ALTER COLUMN a TYPE text, ALTER b SET NOT NULL', {"b"}, False),
+        ('ALTER TABLE "User" DROP COLUMN a,\nADD COLUMN     a INTEGER', {"a"}, True),
+        ('ALTER TABLE "User" DROP COLUMN a,\nADD COLUMN     a INTEGER', {"b"}, False),
+        # What is computed changes with what it is computed from.
+        ('UPDATE "User" SET a = 1', {"a", "up"}, True),
+        ('ALTER TABLE "User" ADD COLUMN z int', {"up"}, False),
+        ("ALTER TYPE app.role RENAME VALUE 'a' TO 'b'", {"role"}, True),
+        ("ALTER TYPE app.role RENAME VALUE 'a' TO 'b'", {"role", "a"}, False),
+        ('DO $$ BEGIN UPDATE "User" SET a = 1; UPDATE "Pet" SET b = 1; END $$', {"a"}, True),
+        ('DO $$ BEGIN UPDATE "User" SET a = 1; UPDATE "Pet" SET b = 1; END $$', {"b"}, False),
+        ('DELETE FROM "User"; INSERT INTO "User" VALUES (1)', {"a", "b"}, True),
+        ('INSERT INTO "User" VALUES (1)', {"a"}, False),
+        ('ALTER TABLE "User" RENAME COLUMN a TO x; ALTER TABLE "User" RENAME COLUMN b TO y', {"c"}, False),
+        # The column was called so before.
+        ('UPDATE "User" SET old = 1; ALTER TABLE "User" RENAME COLUMN old TO renamed', {"renamed"}, True),
+    ],
+)
+def test_columns(script: str, columns: set[str], explained: bool) -> None:
+    objects = {'column public."User".up': "text generated stored upper(a)", 'column public."User".role': "app.role not null"}
+    about = difference("content_changed", columns=sorted(columns), renamed={"renamed": "old"})
+    (found,) = explain([about], {"m": script}, objects=objects)
+    assert (found["severity"] == "explained") is explained, found
+
+
+def test_two_migrations_may_set_what_neither_sets_alone() -> None:
+    about = difference("content_changed", columns=["a", "b"], text="It changed.")
+    (found,) = explain([about], {"1": 'UPDATE "User" SET a = 1', "2": 'UPDATE "User" SET b = 1', "3": 'CREATE INDEX i ON "User" (a)'})
+    assert found["explained_by"] == ["1", "2"]
+    (found,) = explain([about], {"1": 'UPDATE "User" SET a = 1'})
+    assert found["text"] == "It changed. No migration sets b."
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "fewer"),
+    [
+        ('INSERT INTO "User" VALUES (1)', False, True),
+        ('DELETE FROM "User"', True, False),
+        ('UPDATE "User" SET a = 1', True, True),
+        ('ALTER TABLE "User" ADD COLUMN n serial', True, True),
+        ('ALTER TABLE "User" ADD COLUMN n int', False, False),
+        ('ALTER TABLE "User" RENAME COLUMN a TO b', False, False),
+        ("ALTER TYPE app.role RENAME VALUE 'a' TO 'b'", False, False),
+    ],
+)
+def test_rows_that_were_written_beside_those_that_came_or_went(script: str, more: bool, fewer: bool) -> None:
+    found = [severity(script, kind="content_changed", before=one, after=other, gone=3, fresh=3) == "explained" for one, other in ((5, 8), (8, 5))]
+    assert found == [more, fewer]
+
+
+def test_where_somebody_else_adds_rows_and_changes_others_that_is_one_difference() -> None:
+    about = [difference("rows_more", before=5, after=8), difference("content_changed", before=5, after=8, gone=1, fresh=4, text="One of them changed.")]
+    assert [(each["kind"], each["severity"]) for each in explain(about, {"m": 'INSERT INTO "User" VALUES (1)'})] == [
+        ("rows_more", "explained"), ("content_changed", "finding"),
+    ]  # fmt: skip
+    (found,) = explain(about, {"m": 'ALTER TABLE "User" ADD COLUMN a int'})
+    assert (found["kind"], found["text"]) == ("rows_more", "It differs. One of them changed.")
 
 
 @pytest.mark.parametrize(
