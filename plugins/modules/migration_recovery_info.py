@@ -18,7 +18,8 @@ description:
   - For the schema, the applied migrations and then the unfinished one, step by step, are replayed into a scratch database,
     and the live schema is compared with that after each step. That is done with O(replay) only.
   - An object that is older than the migration proves nothing of it. Where data statements do not show in the schema, what the migration made must be
-    younger than the ledger's row, and each data step is proved by rows of its transaction, else by O(assert_sql). What others change by hand after it had ended is not told from its own work, so look before you mend.
+    younger than the ledger's row, and each data step is proved by rows of its transaction, else by O(assert_sql).
+    What others change by hand after it had ended is not told from its own work, so look before you mend.
   - The live database is read and never written. With O(replay), a scratch database without the live one's rows is made on the same server and
     dropped again, also in check mode. What the scripts do besides would happen once more,
     so scripts that reach beyond their database (roles, other servers, files) are not replayed.
