@@ -90,6 +90,28 @@ def _grant(conn: t.Any, database: t.Any, owner: str, grant: Grant, stuck: bool) 
     return True
 
 
+def close_to_public(conn: t.Any, name: str, oid: int, owner: str) -> None:
+    """Take the right to connect from everybody who has it as PUBLIC, whoever granted that.
+
+    :param conn: as of :func:`apply_grants`.
+    """
+    database = sql.Identifier(name)
+    execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database))
+    now = read_grants(conn, oid)
+    if any(grant[1] is None and grant[2] == "CONNECT" for grant in now):
+        # Only who granted it may take it away, and all of them have the grant option from the owner, some by way of others.
+        for grantee in sorted({grant[1] for grant in now if grant[0] == owner and grant[1] and grant[2] == "CONNECT" and grant[3] and grant[1] != owner}):
+            execute(conn, sql.SQL("REVOKE GRANT OPTION FOR CONNECT ON DATABASE {} FROM {} CASCADE").format(database, _role(grantee)))
+
+
+def other_grantor(name: str, grant: str) -> str:
+    """What is said of a right in the database ``name`` whose grantor is another one now.
+
+    :param grant: see :func:`grant_text`.
+    """
+    return "%s: the right %s is now granted by the owner, as this role may not become the role that granted it" % (name, grant)
+
+
 def _role(name: str | None) -> t.Any:
     return sql.SQL("PUBLIC") if name is None else sql.Identifier(name)
 
@@ -99,4 +121,4 @@ def grant_text(grant: Grant) -> str:
     return "%s to %s%s (granted by %s)" % (grant[2], grant[1] or "PUBLIC", " with grant option" if grant[3] else "", grant[0])
 
 
-__all__ = ("Grant", "apply_grants", "grant_text", "in_order", "read_grants")
+__all__ = ("Grant", "apply_grants", "close_to_public", "grant_text", "in_order", "other_grantor", "read_grants")

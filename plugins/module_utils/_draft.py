@@ -16,7 +16,7 @@ from __future__ import annotations
 from ansible_collections.pgops.migrations.plugins.module_utils import _draft_rights, _draft_tables, _draft_types
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_live import Live
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_needs import needs, needs_of_domains
-from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import EMPTY, LOST, NOT_DRAFTED, Change, Draft, Note, inlined
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import LOST, NOT_DRAFTED, Change, Draft, Note, inlined
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Column, Key, Model, Unit
 
 #: What the server rebuilds by itself when a column's type changes.
@@ -155,11 +155,6 @@ def _write_units(change: Change, result: Draft) -> None:
             continue
         result.add(unit.kind, *unit.create)
         result.notes += needs(change, unit)
-        if key not in change.again and unit.kind == "sequence" and not unit.facts["owner"]:
-            result.notes.append(Note(EMPTY, unit.name, "the sequence %s starts again at its beginning" % unit.name))
-        elif key not in change.again and unit.kind == "sequence" and ("column", unit.facts["owner"]) in change.now.columns:
-            text = "the sequence %s of %s starts again at its beginning: set it behind the numbers that are there (setval)"
-            result.notes.append(Note(EMPTY, unit.name, text % (unit.name, unit.facts["owner"])))
 
 
 def _described(unit: Unit) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import NEEDS, Change, Note, quoted
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import CONVERTED, NEEDS, Change, Note, quoted
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Column, Facts, Unit
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import scan, split_name
 
@@ -130,6 +130,17 @@ def _excludes(change: Change, unit: Unit, comes: str) -> Note:
     return Note(NEEDS, unit.name, text, probe, "rows that do", True)
 
 
+def fits(change: Change, table: str) -> Note:
+    """A note for a table that becomes a partition again: its rows must be within the bounds."""
+    check = change.goal.tables[table].get("partition_check") or ""
+    text = "the table %s becomes a partition again: rows outside of its bounds make that fail" % table
+    if not check or "satisfies_hash_partition(" in check:
+        # The bounds of a hash partition are said by the number of its parent, which is another one elsewhere.
+        return Note(CONVERTED, table, text)
+    probe = "SELECT count(*) FROM %s WHERE NOT (%s)" % (_rows(change, table, _named(check)), check)
+    return Note(NEEDS, table, text, probe, "rows outside of them", True)
+
+
 def needs_of_domains(change: Change) -> list[Note]:
     """Notes for the columns of domains that take less than what is there."""
     notes = []
@@ -158,4 +169,4 @@ def needs_of_domains(change: Change) -> list[Note]:
     return notes
 
 
-__all__ = ("needs", "needs_of_domains")
+__all__ = ("fits", "needs", "needs_of_domains")

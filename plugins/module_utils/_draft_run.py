@@ -16,11 +16,12 @@ import dataclasses
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _draft_rows
-from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, rows, sql, sql_errors
 from ansible_collections.pgops.migrations.plugins.module_utils._draft import draft
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_live import Live
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_names import undo_renames
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import NOT_DRAFTED, Note, Step
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_sequences import Reached, go_on
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import TABLE
 from ansible_collections.pgops.migrations.plugins.module_utils._schema_model import Key, Model, read
 from ansible_collections.pgops.migrations.plugins.module_utils._sql_names import split_name
@@ -28,6 +29,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 #: One for the structure, one for comments and rights of what came back; the others are reserve.
 ROUNDS = 5
+#: What the rows of a partition must be like; without the parents that nobody sees here, of all of them.
+_PARTITION_CHECKS = """
+SELECT format('%I.%I', n.nspname, c.relname), pg_get_partition_constraintdef(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relispartition AND c.relkind IN ('r', 'p')
+"""
 _MISSING = frozenset(["42P01", "42703", "42704", "42883", "3F000"])
 _NO_CAST = frozenset(["42804", "42846"])
 
@@ -39,6 +45,8 @@ class Found:
     statements: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     notes: list[Note] = dataclasses.field(default_factory=list)
     stuck: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    #: The last ones of the statements, which set sequences: another draft of the same schema needs them, too.
+    numbers: list[str] = dataclasses.field(default_factory=list)
     renamed: bool = False
     #: Tables and columns of the live database that must outlive the draft -> what they were called before.
     kept: dict[Key, Key] = dataclasses.field(default_factory=dict)
@@ -47,7 +55,11 @@ class Found:
 def read_model(target: Target, dbname: str) -> Model:
     """The schema of a database of the target's server, without the ledger."""
     with connection(dataclasses.replace(target, dbname=dbname), read_only=True) as conn:
-        return read(conn, (target.schema, TABLE))
+        model = read(conn, (target.schema, TABLE))
+        for name, check in rows(conn, _PARTITION_CHECKS):
+            if name in model.tables:
+                model.tables[name]["partition_check"] = check
+    return model
 
 
 def empty(target: Target, dbname: str) -> None:
@@ -60,11 +72,12 @@ def empty(target: Target, dbname: str) -> None:
                 execute(conn, sql.SQL("TRUNCATE {} CASCADE").format(tables))
 
 
-def work_out(target: Target, dbname: str, goal: Model, scripts: t.Mapping[str, str]) -> Found:
+def work_out(target: Target, dbname: str, goal: Model, scripts: t.Mapping[str, str], reached: t.Mapping[str, Reached] | None = None) -> Found:
     """The statements that take the scratch database to ``goal``; it is left as it was.
 
     :param goal: read in this very database before the scripts ran in it, so that it is known what was renamed.
     :param scripts: name -> text of the migrations that are undone, in the order in which they were applied.
+    :param reached: see ``_draft_sequences.go_on``.
     """
     found = Found(notes=_draft_rows.data_notes(scripts, goal, target.schema))
     with connection(dataclasses.replace(target, dbname=dbname), settings={"synchronous_commit": "off"}) as conn:
@@ -79,18 +92,34 @@ def work_out(target: Target, dbname: str, goal: Model, scripts: t.Mapping[str, s
             if not _run_names(conn, undo, found):
                 # Else a draft would drop and add what it could not rename.
                 return found
+            start = read(conn, (target.schema, TABLE))
             for number in range(ROUNDS):
-                now = read(conn, (target.schema, TABLE))
+                now = read(conn, (target.schema, TABLE)) if number else start
                 if not number:
                     found.notes += _draft_rows.made_anew(goal, now) + _draft_rows.unknown(goal, now, Live(now, live))
                 result = draft(goal, now, live)
                 found.notes += [note for note in result.notes if not number or (note.kind == NOT_DRAFTED and note not in found.notes)]
                 if not result.steps or not _run(conn, result.steps, found):
                     break
+            _go_on(conn, goal, start, reached or {}, found)
         finally:
             if not conn.closed:
                 execute(conn, "ROLLBACK")
     return found
+
+
+def _go_on(conn: t.Any, goal: Model, start: Model, reached: t.Mapping[str, Reached], found: Found) -> None:
+    """What sets the sequences that came back, where all of them did."""
+    if found.stuck:
+        return
+    plan = go_on(goal, start, reached)
+    found.notes += plan.notes
+    for remark, statement in plan.statements:
+        done, error = _attempt(conn, Step("attribute", (statement,)))
+        if error is not None:
+            found.stuck.append({"statement": statement, "error": _words(error)})
+        found.statements += [(remark, each) for each in done]
+        found.numbers += done
 
 
 def _run_names(conn: t.Any, statements: t.Sequence[str], found: Found) -> bool:

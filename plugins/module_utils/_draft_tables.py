@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._draft_needs import fits
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_parts import (
     CONVERTED,
     EMPTY,
@@ -36,14 +37,42 @@ def write(change: Change, result: Draft) -> None:
     for name in sorted(change.gone_tables):
         if not (change.now.tables[name]["is_partition"] and change.gone_tables.intersection(change.now.tables[name]["parents"])):
             result.add("drop table", "DROP TABLE %s" % name)
-        there = change.live.name(("table", name))
-        # The rows of a partitioned table are those of its partitions.
-        probe = "SELECT count(*) FROM %s%s" % ("" if change.now.tables[name]["kind"] == "p" else "ONLY ", there)
-        result.notes.append(Note(LOST, there, "the table %s goes, with all its rows" % there, probe, "rows that are there now"))
+        note = _note_gone(change, name)
+        if note:
+            result.notes.append(note)
     for name, facts in change.goal.tables.items():
         if name in change.now.tables:
             _alter(change, name, facts, change.now.tables[name], result)
             _columns(change, name, result)
+
+
+def _note_gone(change: Change, name: str) -> Note | None:
+    """Each row that goes is in one number: those of a partition in that of the partitioned table that goes with it."""
+    facts, gone = change.now.tables[name], change.gone_tables
+    if facts["is_partition"] and gone.intersection(facts["parents"]):
+        return None
+    there = change.live.name(("table", name))
+    if facts["kind"] != "p":
+        return Note(LOST, there, "the table %s goes, with all its rows" % there, "SELECT count(*) FROM ONLY %s" % there, "rows that are there now")
+    stay = _staying(change, name, staying=False)
+    probe = "SELECT count(*) FROM %s" % there
+    if not stay:
+        return Note(LOST, there, "the table %s goes, with all its rows" % there, probe, "rows that are there now")
+    names = [change.live.name(("table", other)) for other in stay]
+    probe += " WHERE tableoid <> ALL (ARRAY[%s]::pg_catalog.oid[])" % ", ".join("%s::pg_catalog.regclass" % literal(other) for other in names)
+    text = "the table %s goes, with its rows; those of its partition%s %s stay there" % (there, "s" if len(names) > 1 else "", ", ".join(names))
+    return Note(LOST, there, text, probe, "rows that are there now")
+
+
+def _staying(change: Change, name: str, staying: bool) -> list[str]:
+    """The partitions below a table, in whatever depth, whose rows do not go with it."""
+    found: list[str] = []
+    for child, facts in sorted(change.now.tables.items()):
+        if facts["is_partition"] and name in facts["parents"]:
+            stays = staying or child not in change.gone_tables
+            found += [child] if stays and facts["kind"] != "p" else []
+            found += _staying(change, child, stays)
+    return found
 
 
 def must_be_made_anew(wanted: Column, column: Column) -> bool:
@@ -131,7 +160,7 @@ def _alter(change: Change, name: str, goal: Facts, now: Facts, result: Draft) ->
                 result.add("detach", "ALTER TABLE %s DETACH PARTITION %s" % (now["parents"][0], name))
             if goal["is_partition"]:
                 result.add("attach", "ALTER TABLE %s ATTACH PARTITION %s %s" % (goal["parents"][0], name, goal["bound"]))
-                result.notes.append(Note(CONVERTED, name, "the table %s becomes a partition again: rows outside of its bounds make that fail" % name))
+                result.notes.append(fits(change, name))
         return
     for parent in now["parents"]:
         if parent not in goal["parents"]:
@@ -175,6 +204,8 @@ def _add(change: Change, table: str, column: Column, result: Draft) -> None:
     result.add(phase, "ALTER TABLE %s ADD COLUMN %s %s" % (table, column.name, _definition(facts, notnull=filled)))
     if column.key not in change.again and not facts["generated"]:
         what = "numbered anew" if facts["identity"] else "each row has its default" if filled else "it is NULL in every row"
+        if facts["notnull"] and not filled:
+            what = "each row needs one before NOT NULL can be set"
         text = "the column %s comes back without its values, which are not in the database: %s" % (column.key[1], what)
         result.notes.append(Note(EMPTY, column.key[1], text))
     if facts["notnull"] and not filled:
@@ -252,8 +283,6 @@ def _alter_column(change: Change, table: str, column: Column, now: Column, resul
             result.notes.append(Note(NEEDS, column.key[1], text, probe, "rows without a value", True))
     if goal["identity"] and not had["identity"]:
         result.add("sequence owner", alter + "ADD %s" % _identity(goal))
-        text = "the numbers of %s start again at their beginning: set its sequence behind the numbers that are there (setval)" % column.key[1]
-        result.notes.append(Note(CONVERTED, column.key[1], text))
     elif goal["identity"] and (goal["identity"], goal["sequence"]) != (had["identity"], had["sequence"]):
         words = re.sub(r"^SEQUENCE NAME .*? START WITH", "START WITH", goal["sequence"])
         changes = re.findall(r"(?:START WITH|INCREMENT BY|MINVALUE|MAXVALUE|CACHE) -?\d+", words) + (["CYCLE"] if words.endswith(" CYCLE") else ["NO CYCLE"])

@@ -35,14 +35,12 @@ from ansible_collections.pgops.migrations.plugins.module_utils._precedence impor
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks import demand_same_database, load, prerequisites, read_through
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import size, timed
 from ansible_collections.pgops.migrations.plugins.module_utils._retention import DUMP, SNAPSHOT, time_of
-from ansible_collections.pgops.migrations.plugins.module_utils._scratch import drop, drop_left, make, scratch_database
+from ansible_collections.pgops.migrations.plugins.module_utils._scratch import DRILL, drop, drop_left, make, scratch_database
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import in_use, read_proof, write_proof
 from ansible_collections.pgops.migrations.plugins.module_utils._staging import analyze, fill, verify
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import private_umask, room
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
-#: The kind of a drill's databases, and part of their name.
-DRILL = "drill"
 #: What a restore needs of the server's disk, as a part of the database's size at the backup; the rest is for WAL.
 ROOM = 1.2
 #: The server's words for a statement that was cancelled.

@@ -35,6 +35,7 @@ IDLE_SECONDS = 0.05
 AGAIN_SECONDS = 0.25
 #: Seconds for sessions to leave that this role may not end.
 PATIENCE = 2.0
+_END_THEM = "stop the application, or have its sessions ended: -e backup_snapshot_sessions=end (sessions: end of database_copy)"
 #: What the watcher writes are notifications only, which need not wait for the disk.
 WATCHER_SETTINGS = {"synchronous_commit": "off", "default_transaction_read_only": "off", "idle_session_timeout": "0"}
 
@@ -96,7 +97,7 @@ def demand_leaving(conn: t.Any, dbname: str, oid: int, end: bool, patience: floa
     raise MigrationError(
         "%s must have no sessions, and has %s%s" % (dbname, who, ", which this role may not end" if end else ""),
         code="SESSIONS_REMAIN",
-        next_step="end them as a superuser, then run again" if end else "stop the application, or set sessions to end",
+        next_step="end them as a superuser, then run again" if end else _END_THEM,
         sessions=describe(found),
     )
 

@@ -19,6 +19,7 @@ import typing as t
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, execute, psycopg2, sql, sql_errors
+from ansible_collections.pgops.migrations.plugins.module_utils._dbgrants import other_grantor
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import demand_writable, identify
@@ -33,8 +34,9 @@ from ansible_collections.pgops.migrations.plugins.module_utils._restore_checks i
     rehearse_settings,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import RestoreOptions, demand_confirmed, size, timed
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_proof import analyze_and_verify
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import STAGING, create, drop_left
-from ansible_collections.pgops.migrations.plugins.module_utils._staging import analyze, fill, verify
+from ansible_collections.pgops.migrations.plugins.module_utils._staging import fill
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import database_oid
 from ansible_collections.pgops.migrations.plugins.module_utils._typed import to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -101,9 +103,8 @@ def _make(  # noqa: PLR0917
                 target, staging, program, options.restore_point, manifest, jobs=options.jobs, superuser=bool(identity["superuser"]), application_name=name,
                 decryption=options.decryption,
             )  # fmt: skip
-            analyze(target, staging, name)
         with timed(seconds, "verify"):
-            verify(target, staging, manifest, name)
+            analyze_and_verify(target, staging, manifest, name)
         with timed(seconds, "rename"), sql_errors("give %s its name" % target.dbname, target, default="RESTORE_FAILED"):
             execute(lock, "BEGIN")
             try:
@@ -119,7 +120,7 @@ def _make(  # noqa: PLR0917
         with contextlib.suppress(MigrationError, psycopg2.Error):
             drop_left(lock, target, STAGING, wanted["owner"])
         raise
-    return ["%s: the right %s is now granted by the owner, as this role may not become the role that granted it" % (target.dbname, text) for text in inexact]
+    return [other_grantor(target.dbname, text) for text in inexact]
 
 
 def _settings(manifest: Manifest) -> dict[str, t.Any]:

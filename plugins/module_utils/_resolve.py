@@ -94,8 +94,9 @@ def _other_way(recovery: Recovery | None, wanted: str, confirmation: str) -> str
             return "set state to %s" % other
     if recovery is not None and recovery.state == PARTIAL:
         return _scripts_step(_SCRIPTS, confirmation)
-    query = '%s -e \'{"migration_assert_sql": "SELECT ..."}\'' % ROLLBACK
-    return "say by a query whether its data part is done: %s (true when done); or go back: %s" % (query, BACK)
+    # A file, for a query has blanks: whatever quotes them would be escaped by a callback that writes JSON.
+    ask = "write the line migration_assert_sql: SELECT ... (true when done) into assert.yml, then %s -e @assert.yml (where that file is)" % ROLLBACK
+    return "say by a query whether its data part is done: %s; or go back: %s" % (ask, BACK)
 
 
 def _scripts_step(ways: t.Iterable[str], confirmation: str) -> str:

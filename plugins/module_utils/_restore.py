@@ -17,6 +17,7 @@ import contextlib
 import os
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._at_work import demand_free
 from ansible_collections.pgops.migrations.plugins.module_utils._backup import new_id, now
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts, read_ledger
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, psycopg2, sql_errors
@@ -46,11 +47,12 @@ from ansible_collections.pgops.migrations.plugins.module_utils._restore_common i
     timed,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_ledger import compared, standing
-from ansible_collections.pgops.migrations.plugins.module_utils._restore_loss import loss_to_archive, not_measured
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_loss import differs, loss_to_archive, not_measured
+from ansible_collections.pgops.migrations.plugins.module_utils._restore_proof import analyze_and_verify
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_sibling import restore_sibling
 from ansible_collections.pgops.migrations.plugins.module_utils._scratch import STAGING, create, drop_left
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import in_use
-from ansible_collections.pgops.migrations.plugins.module_utils._staging import analyze, fill, verify
+from ansible_collections.pgops.migrations.plugins.module_utils._staging import fill
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import private_umask
 from ansible_collections.pgops.migrations.plugins.module_utils._swap import Swapped, database_oid, sessions, swap
 from ansible_collections.pgops.migrations.plugins.module_utils._typed import is_confirmed, to_type
@@ -64,6 +66,8 @@ def restore(target: Target, options: RestoreOptions, check_mode: bool = False) -
     :raises MigrationError: until the swap is committed the live database is as it was.
     """
     demand_options(target, options)
+    # What would be lost is of no use where it is measured while it changes; it takes its lock only when it is to write.
+    demand_free(target, options.maintenance_db, options.lock_wait, options.run_id)
     before = None if check_mode else standing(target, options.name("check"))
     result = _by_its_kind(target, options, check_mode)
     after = standing(target, options.name("check")) if result["changed"] and not check_mode else None
@@ -114,8 +118,8 @@ def _restore(target: Target, options: RestoreOptions, manifest: Manifest, second
         reading = pool.submit(_read, program, manifest, target, options, seconds)
         # Who confirms was shown the rows by the run that asked for it; the way back shall not take longer than it must.
         exact = check_mode or options.loss == "before" or not is_confirmed(options.confirm, manifest.confirmation(), target.dbname)
-        if other and not exact:
-            # It is not equal, whatever its rows are; reading all of them would only hold up the rescue.
+        if not exact and (other or differs(target, manifest, options)):
+            # It is not equal, whatever its rows hold; reading all of them would only hold up the rescue.
             loss, equal = not_measured(target, options), False
         else:
             loss, equal = loss_to_archive(target, manifest, program, options, exact)
@@ -197,9 +201,8 @@ class _Run:
                     self.target, self.staging, self.program, self.options.restore_point, self.manifest, jobs=self.options.jobs,
                     superuser=bool(self.identity["superuser"]), application_name=name, decryption=self.options.decryption,
                 )  # fmt: skip
-                analyze(self.target, self.staging, name)
             with timed(seconds, "verify"):
-                verify(self.target, self.staging, self.manifest, name)
+                analyze_and_verify(self.target, self.staging, self.manifest, name)
             with sql_errors("check the server", self.target):
                 demand_swappable(self.lock, self.target.dbname, self.live_oid)
             with timed(seconds, "swap"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._comparison import compare
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
 from ansible_collections.pgops.migrations.plugins.module_utils._kept import entered
@@ -45,6 +46,20 @@ def loss_to_archive(target: Target, manifest: Manifest, program: Program, option
     return loss, loss["known"] and not loss["differences"]
 
 
+def differs(target: Target, manifest: Manifest, options: RestoreOptions) -> bool:
+    """Whether the live database is surely not as in the manifest, by what costs little: schema, sequences, numbers of rows."""
+    try:
+        for level in ("schema", "counts"):
+            with moment(target, None, options.name("check"), {"lock_timeout": LOCK_TIMEOUT}) as conn:
+                live = plain(take(conn, level=level, columns_from=manifest.fingerprint))
+            if compare(manifest.expected(live), live):
+                return True
+    except MigrationError:
+        # Whoever reads all of it says why it cannot be read.
+        return False
+    return False
+
+
 def loss_to_sibling(target: Target, name: str, options: RestoreOptions) -> tuple[Loss, bool, dict[str, t.Any] | None]:
     """The same for a database that is there, and its fingerprint."""
     settings = {"lock_timeout": LOCK_TIMEOUT}
@@ -70,4 +85,4 @@ def not_measured(target: Target, options: RestoreOptions) -> Loss:
     return loss
 
 
-__all__ = ("LOCK_TIMEOUT", "loss_to_archive", "loss_to_sibling", "not_measured")
+__all__ = ("LOCK_TIMEOUT", "differs", "loss_to_archive", "loss_to_sibling", "not_measured")

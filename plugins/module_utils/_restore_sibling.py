@@ -30,6 +30,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 #: A snapshot was made to go back to; a kept database is what an earlier rollback replaced.
 SWAPPABLE = ("snapshot", "kept")
+_LEAVE_OUT = "there is none at all; leave out migration_from_database to have the way back chosen"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ def _already(siblings: t.Sequence[Sibling], options: RestoreOptions, live_oid: i
     raise MigrationError(
         "there is no snapshot and no kept database of %s with the name %s" % (target.dbname, options.from_database),
         code="BACKUP_NOT_FOUND",
-        next_step="name one of: %s" % ", ".join(names) if names else None,
+        next_step="name one of: %s" % ", ".join(names) if names else _LEAVE_OUT,
     )
 
 

@@ -20,7 +20,6 @@ _DROPPED = re.compile(r"\bDROP\s+COLUMN\s+(?:IF\s+EXISTS\s+)?(%s)" % _NAME, re.I
 _ADDED = re.compile(r"\bADD\s+COLUMN\s+(?:IF\s+NOT\s+EXISTS\s+)?(%s)" % _NAME, re.I)
 _TABLE_DROPPED = re.compile(r"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?((?:%s\.)?%s)" % (_NAME, _NAME), re.I)
 _TABLE_MADE = re.compile(r"\b(?:CREATE\s+(?:UNLOGGED\s+)?TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?|RENAME\s+TO\s+)((?:%s\.)?%s)" % (_NAME, _NAME), re.I)
-_SEQUENCE = re.compile(r"\bDROP\s+SEQUENCE\b|\bDROP\s+IDENTITY\b|\bRESTART\b", re.I)
 
 
 def made_anew(script: str) -> list[str]:
@@ -54,8 +53,9 @@ def remarks(name: str, script: str) -> list[str]:
     found: list[str] = []
     if _USING.search(script):
         found.append("%s computes values anew (TYPE .. USING): they are converted back as they are now, and not as they were before." % name)
-    if _SEQUENCE.search(script):
-        found.append("%s drops or sets a sequence: it begins anew at its start. Set it behind the present maximum: SELECT setval(..)." % name)
+    if _RESTART.search(script):
+        # One that was dropped has a note of its own in the draft.
+        found.append("%s has RESTART: what it set a sequence to stays, and where that was before is not in the database." % name)
     return found
 
 

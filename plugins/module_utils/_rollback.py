@@ -80,11 +80,13 @@ def choose(
     undo: t.Sequence[str] = (),
     route: str = "auto",
     reverses: t.Mapping[str, t.Sequence[str]] | None = None,
+    confirmed: t.Collection[str] = (),
 ) -> Choice:
     """The way back.
 
     :param applied: the applied migrations in the order in which they were.
     :param undo: names to undo; empty means what was applied since the newest restore point that has less.
+    :param confirmed: ids of the restore points that what the operator typed confirms.
     :param reverses: applied reverse migrations, and what each of them has taken back already.
     :raises MigrationError: ``UNKNOWN_MIGRATION``, ``ROLLBACK_UNDECIDED``, ``ROLLBACK_IMPOSSIBLE``.
     """
@@ -113,7 +115,7 @@ def choose(
     if waiting:
         raise MigrationError("%s is not applied, but %s is; undo one kind at a time" % (waiting[0], _first(undo, waiting)), code="ROLLBACK_UNDECIDED")
     if not undo and route != REVERSE:
-        return _held(report, _to_newest(report, applied, points, route))
+        return _held(report, _to_newest(report, applied, points, route, confirmed))
     if not applied:
         raise MigrationError(
             "no migration is applied, so there is nothing that a reverse migration could take back",
@@ -181,16 +183,27 @@ def _are(names: t.Sequence[str]) -> str:
     return "%s %s" % (", ".join(names) or "nothing", "are" if len(names) > 1 else "is")
 
 
-def _to_newest(report: Report, applied: t.Sequence[str], points: t.Sequence[Point], route: str) -> Choice:
-    """Without names: back to the newest restore point that has less than the database."""
+def _to_newest(report: Report, applied: t.Sequence[str], points: t.Sequence[Point], route: str, confirmed: t.Collection[str]) -> Choice:
+    """Without names: back to the newest restore point that has less than the database.
+
+    The second run of a way back that was confirmed and done is no way to an older restore point.
+    """
     usable = _by_preference(points, route)
+    there = [point for point in usable if point.applied is not None and list(point.applied) == list(applied)]
+    done = [point for point in there if point.id in confirmed]
+    if route == "auto" and done:
+        why = "the database has the migrations of the %s, which is the one that was confirmed" % _describe(done[0])
+        return Choice(HOLD, why, hold=report.pending, others=_others(usable, usable[0]))
     for point in usable:
         if point.applied is None or list(point.applied) == list(applied):
             continue
         gone = tuple(name for name in applied if name not in point.applied)
         if gone and set(point.applied) <= set(applied):
-            return Choice(_BY_KIND[point.kind], _why(point, gone), undo=gone, point=point, others=_others(usable, point), older=_older(usable, point, applied))
-    same = [point for point in usable if point.applied is not None and list(point.applied) == list(applied)]
+            why = _why(point, gone)
+            if there and there[0].sequence > point.sequence:
+                why += "; the newer %s has the migrations that the database has, so this goes back behind it" % _describe(there[0])
+            return Choice(_BY_KIND[point.kind], why, undo=gone, point=point, others=_others(usable, point), older=_older(usable, point, applied))
+    same = there
     if same and route == "auto":
         held = report.pending
         return Choice(HOLD, "nothing was applied since the restore point %s" % same[0].id, hold=held, others=(_describe(same[0]),))
@@ -198,10 +211,12 @@ def _to_newest(report: Report, applied: t.Sequence[str], points: t.Sequence[Poin
         # Forced: the same migrations, other rows.
         why = "no migration was applied since the restore point %s; its rows come back" % same[0].id
         return Choice(_BY_KIND[same[0].kind], why, point=same[0], others=_others(usable, same[0]), older=_older(usable, same[0], applied))
+    other = next((point for point in _by_preference(points, None) if point not in usable), None)
+    reverse = "name what to undo by a reverse migration: -e migration_undo=%s" % (applied[-1] if applied else "NAME")
     raise MigrationError(
-        "there is no usable restore point from before a migration%s" % _unusable(points),
+        "there is no usable %s from before a migration%s" % ("snapshot" if route == SNAPSHOT else "restore point", _unusable(points)),
         code="ROLLBACK_UNDECIDED",
-        next_step="name what to undo by a reverse migration: -e migration_undo=%s" % (applied[-1] if applied else "NAME"),
+        next_step="there is the %s: leave out migration_route; or %s" % (_describe(other), reverse) if other else reverse,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.pgops.migrations.plugins.module_utils._at_work import demand_free, demand_no_migration
 from ansible_collections.pgops.migrations.plugins.module_utils._draft_text import undone_by
 from ansible_collections.pgops.migrations.plugins.module_utils._ledger import Facts
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, from_json
@@ -35,10 +36,13 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The choice and the state that it was made from.
 
     :param params: the options of rollback_info.
-    :raises MigrationError: what ``_rollback.choose`` and ``choose_gone`` raise.
+    :raises MigrationError: ``LOCKED`` or ``MIGRATION_RUNNING`` while another run is at work; what ``_rollback.choose`` and ``choose_gone`` raise.
     """
     project, folder = project_of(params)
+    # Before the survey: what it reads may be locked by that run for as long as it takes.
+    demand_free(target, params["maintenance_db"])
     found = survey(target, project, folder)
+    demand_no_migration(target, found.facts.lock_holders)
     applied = applied_in_order(found.facts, found.report.named(APPLIED))
     entries = list_points(target, params["backup_dir"], maintenance_db=params["maintenance_db"])["restore_points"]
     points = [point for point in map(as_point, entries) if point is not None]
@@ -50,8 +54,15 @@ def way_back(target: Target, params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     # One that was taken back itself has taken nothing back.
     again = {name for undone in reverses.values() for name in undone}
     reverses = {name: undone for name, undone in reverses.items() if name not in again}
-    choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto", reverses)
+    confirmed = _confirmed(target, params.get("confirm") or "", entries)
+    choice = choose(found.report, applied, points, params.get("undo") or (), params.get("route") or "auto", reverses, confirmed)
     return _answer(target, params, project, found, entries, choice, applied)
+
+
+def _confirmed(target: Target, confirm: str, entries: t.Sequence[t.Mapping[str, t.Any]]) -> set[str]:
+    """The ids of the restore points that are confirmed; one run may have taken two of them."""
+    named = {entry["id"]: "%s %s" % (target.dbname, entry["run_id"] or entry["id"]) for entry in entries}
+    return {point for point, wanted in named.items() if is_confirmed(confirm, wanted, target.dbname)}
 
 
 def _oid(points: t.Sequence[Point]) -> int | None:

@@ -20,11 +20,11 @@ from ansible_collections.pgops.migrations.plugins.module_utils._manifest import 
 from ansible_collections.pgops.migrations.plugins.module_utils._marked import LEFTOVER, marked, word_of
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
-#: A staging database becomes live by a swap; a scratch database never does.
-STAGING, SCRATCH = "staging", "scratch"
+#: A staging database becomes live by a swap; a scratch database, and that of a drill, never does.
+STAGING, SCRATCH, DRILL = "staging", "scratch", "drill"
 #: The words in the names of those that may be dropped unmarked, by kind.
-_WORDS = {STAGING: "restore", SCRATCH: "scratch"}
-# Whoever made it could never enter it, so nothing is in it.
+_WORDS = {STAGING: "restore", SCRATCH: "scratch", DRILL: "drill"}
+# Whoever made it could never enter it, so nothing is in it that is not elsewhere: it is empty, or the copy of a snapshot.
 _NEVER_MARKED = """
 SELECT datname::text FROM pg_database
  WHERE datname = %s AND NOT datallowconn AND NOT datistemplate AND shobj_description(oid, 'pg_database') IS NULL AND pg_has_role(datdba, 'USAGE')
@@ -135,4 +135,4 @@ def create_statement(name: str, live: t.Mapping[str, t.Any]) -> t.Any:
     return sql.SQL(" ").join([*parts, sql.SQL("ALLOW_CONNECTIONS false")])
 
 
-__all__ = ("SCRATCH", "STAGING", "create", "create_statement", "drop", "drop_left", "make", "scratch_database")
+__all__ = ("DRILL", "SCRATCH", "STAGING", "create", "create_statement", "drop", "drop_left", "make", "scratch_database")

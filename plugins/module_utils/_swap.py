@@ -22,7 +22,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connect, connection, execute, psycopg2, row, rows, scrub, sql
-from ansible_collections.pgops.migrations.plugins.module_utils._dbgrants import read_grants
+from ansible_collections.pgops.migrations.plugins.module_utils._dbgrants import close_to_public, other_grantor, read_grants
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import apply_settings, marker, read_settings
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._evict import describe, evicting, listen, sessions, watcher
@@ -163,7 +163,7 @@ def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
         if seconds is not None:
             return Swapped(
                 live_oid=plan.staging_oid, kept_oid=plan.live_oid, seconds=round(seconds, 4), attempts=attempt, terminated=terminated,
-                warnings=tuple(_warning(plan, text) for text in inexact),
+                warnings=tuple(other_grantor(plan.live, text) for text in inexact),
             )  # fmt: skip
         time.sleep(0.2 * attempt)
     if copying:
@@ -171,10 +171,6 @@ def _try(plan: _Plan, attempts: int, patience: float) -> Swapped:
             "one of them", copying, "SWAP_FAILED", "%s and %s were not swapped in %d tries: " % (plan.live, plan.staging, attempts), staging=plan.staging
         )
     raise _failed(plan, last, attempts)
-
-
-def _warning(plan: _Plan, grant: str) -> str:
-    return "%s: the right %s is now granted by the owner, as this role may not become the role that granted it" % (plan.live, grant)
 
 
 def _attempt(plan: _Plan, conn: t.Any, helper: t.Any, ended: set[int], inexact: list[str]) -> float:
@@ -217,7 +213,7 @@ def _prepare(conn: t.Any, plan: _Plan, inexact: list[str]) -> tuple[tuple[t.Any,
     if inexact:
         wanted["grants"] = read_grants(conn, plan.staging_oid)
     # Nobody connects to the kept database by mistake.
-    execute(conn, sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(live))
+    close_to_public(conn, plan.live, plan.live_oid, wanted["owner"])
     execute(conn, sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(live))
     if wanted["is_template"]:
         # As a template it could not be dropped, and every role with CREATEDB could copy it.

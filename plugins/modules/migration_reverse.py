@@ -56,6 +56,11 @@ options:
       - It has to be mended by hand before it is deployed.
     type: bool
     default: false
+  backup_dir:
+    description:
+      - Folder of the restore points, as O(pgops.migrations.database_backup#module:backup_dir). The newest one from before what is undone tells how far
+        the sequences were that come back, so that they go on from there; else they go on behind the numbers that are there, or at their beginning.
+    type: path
   maintenance_db:
     description: Database on the same server where the lock is taken.
     type: str
@@ -212,6 +217,7 @@ def main() -> None:
             name=dict(type="str"),
             allow_drift=dict(type="bool", default=False),
             accept_unproved=dict(type="bool", default=False),
+            backup_dir=dict(type="path"),
             maintenance_db=dict(type="str", default="postgres"),
             lock_wait=dict(type="int", default=30),
             run_id=dict(type="str", default=""),

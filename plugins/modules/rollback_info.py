@@ -15,6 +15,7 @@ description:
   - Reads ledger, migrations folder and restore points, and says which way back there is, what it undoes and why. It changes nothing.
   - An unfinished migration must be recovered from. What is not applied needs no undoing, only to be held back.
     What is applied goes back by a snapshot, else by the newest restore point from just before, else by a reverse migration.
+  - While another run is at work in the database, it says whose that is and fails at once, with C(LOCKED) or C(MIGRATION_RUNNING).
 author:
   - pgops.migrations contributors (@pgops)
 options:
@@ -35,7 +36,9 @@ options:
     choices: [auto, restore_point, snapshot, reverse, recover, hold]
     default: auto
   confirm:
-    description: What the operator typed. RV(confirmed) says whether it is what RV(confirmation) asks for; nothing else depends on it.
+    description:
+      - What the operator typed. RV(confirmed) says whether it is what RV(confirmation) asks for.
+      - Where it is that of a restore point whose migrations the database has, the way back was gone already, and there is nothing to undo.
     type: str
     default: ""
   maintenance_db:
@@ -143,6 +146,10 @@ applied:
   returned: success
   type: list
   elements: str
+running:
+  description: The session of the run that is at work, with C(run_id), C(pid), C(application_name), C(user) and C(seconds).
+  returned: when it failed with C(LOCKED) or C(MIGRATION_RUNNING)
+  type: dict
 code:
   description: Stable code of the error; C(docs/errors.md) explains all of them.
   returned: failure

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -16,12 +17,13 @@ import threading
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils import _drill, _sidecars
+from ansible_collections.pgops.migrations.plugins.module_utils import _drill, _failpoint, _sidecars
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._drill import DrillOptions, choose, drill, drill_point
 from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from integration.test_points import rewrite, snapshot
 from support.restorepoints import databases, execute, filled, fingerprint, refused, session_count, take_backup, tree, until
+from support.swaps import stopped
 
 
 @pytest.mark.parametrize("name", [None, 'we"ird-db; drop'], ids=["plain", "odd"])
@@ -220,3 +222,23 @@ def test_an_encrypted_one_is_tried_out_with_its_key(cluster: t.Any, database: t.
     assert done["changed"] is True and done["restored"]["rows"] == 2502, done
     (listed,) = module("database_backup_info", target, backup_dir=str(scratch), verify="hashes")["restore_points"]
     assert listed["encryption"]["tool"] == "age" and listed["usable"] and listed["proof"]["level"] == "drill"
+
+
+@pytest.mark.parametrize("kind", ["dump", "snapshot"])
+def test_what_a_drill_left_unmarked_goes_with_the_next_one(
+    cluster: t.Any, database: t.Any, admin: t.Any, scratch: pathlib.Path, module: t.Any, kind: str
+) -> None:
+    target = filled(database('we"ird-db; drop'))
+    options: dict[str, t.Any] = dict(backup_dir=str(scratch), pg_bin_dir=str(cluster.bin_dir))
+    take_backup(target, scratch, cluster.bin_dir)
+    if kind == "snapshot":
+        options["restore_point"] = module("database_copy", target, verify=True)["snapshot"]["name"]
+    before = databases(admin())
+    process = dataclasses.replace(module, env={_failpoint.VARIABLE: "scratch:created"}).start("database_restore_drill", target, **options)
+    assert stopped(process), process.communicate()
+    process.kill()
+    process.communicate()
+    (left,) = set(databases(admin())) - set(before)
+    assert "__drill_" in left
+    assert module("database_restore_drill", target, **options)["drilled_at"]
+    assert databases(admin()) == before

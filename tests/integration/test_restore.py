@@ -386,13 +386,13 @@ def test_a_copy_that_differs_is_not_swapped_in(cluster: t.Any, database: t.Any, 
     point = take_backup(target, scratch, cluster.bin_dir)
     execute(target, "DELETE FROM notes")
     before = databases(admin())
-    analyze = _restore.analyze
+    prove = _restore.analyze_and_verify
 
     def tamper(target: t.Any, dbname: str, *args: t.Any) -> None:
         execute(target, "UPDATE users SET name = 'x' WHERE id = 7", dbname=dbname)
-        analyze(target, dbname, *args)
+        prove(target, dbname, *args)
 
-    monkeypatch.setattr(_restore, "analyze", tamper)
+    monkeypatch.setattr(_restore, "analyze_and_verify", tamper)
     with refused("FINGERPRINT_MISMATCH") as caught:
         go_back(target, point, cluster.bin_dir)
     assert "public.users" in json.dumps(caught[0].facts["differences"])
@@ -407,7 +407,7 @@ def test_a_migration_that_starts_during_the_restore_stops_the_swap(
     execute(target, "DELETE FROM notes")
     before = databases(admin())
     with connection(target) as conn:
-        monkeypatch.setattr(_restore, "analyze", lambda *_args: conn.cursor().execute("SELECT pg_advisory_lock(72707369)"))
+        monkeypatch.setattr(_restore, "analyze_and_verify", lambda *_args: conn.cursor().execute("SELECT pg_advisory_lock(72707369)"))
         with refused("SESSIONS_REMAIN"):
             go_back(target, point, cluster.bin_dir)
     assert databases(admin()) == before

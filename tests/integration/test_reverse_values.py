@@ -297,3 +297,85 @@ def test_a_draft_of_prisma_that_drops_what_was_renamed_is_refused(reversal: Reve
     assert made["drafted_by"] == "catalog" and "something was renamed" in made["trials"][0]
     reversal.deploy()
     assert reversal.query(ALL) == KEPT
+
+
+GIVES = (
+    "CREATE TABLE bill (id serial PRIMARY KEY, total int); CREATE TABLE stays (id int GENERATED ALWAYS AS IDENTITY, no serial, x int);"
+    " CREATE SEQUENCE down INCREMENT BY -5 MAXVALUE 100 START 100;"
+)
+TAKES = "DROP TABLE bill; ALTER TABLE stays DROP COLUMN no; ALTER TABLE stays ALTER id DROP IDENTITY; DROP SEQUENCE down;"
+GAVE = (
+    "INSERT INTO bill (total) SELECT 1 FROM generate_series(1, 41); DELETE FROM bill; INSERT INTO stays (x) SELECT 2 FROM generate_series(1, 3);"
+    " SELECT nextval('down') FROM generate_series(1, 4)"
+)
+NEXT = "INSERT INTO stays (x) VALUES (9) RETURNING id, no"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_sequence_that_comes_back_goes_on_from_where_it_was(reversal: Reversal, scratch: t.Any, known: bool) -> None:
+    """Not even a number that no row holds any more is given out again, where a restore point knows of it."""
+    for name, text, after in ((FIRST, GIVES, GAVE), (SECOND, TAKES, "INSERT INTO stays (id, x) VALUES (20, 3)")):
+        if name == SECOND and known:
+            assert not reversal.module("database_backup", reversal.target, backup_dir=str(scratch)).get("failed")
+        reversal.prisma.add(name, text)
+        assert reversal.module("migration_deploy", reversal.target, engine="direct", **reversal.app)["status"] == "up_to_date"
+        reversal.live(after)
+    made = reversal.write(backup_dir=str(scratch))
+    assert made.get("changed") and made["proved"], made
+    said = [each["text"] for each in made["notes"] if "sequence" in each["text"]]
+    assert len(said) == 4 and all(("goes on from" in text) == known for text in said), said
+    reversal.deploy()
+    assert reversal.query(NEXT) == [(21, 5)]
+    assert reversal.query("SELECT nextval('bill_id_seq'), nextval('down')") == [(42, 80) if known else (1, 100)]
+    assert any("bill_id_seq of public.bill.id starts again at its beginning" in text for text in said) != known, said
+
+
+PARTS = "CREATE TABLE p (at date, n int) PARTITION BY RANGE (at); CREATE TABLE p25 PARTITION OF p FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');"
+
+
+def test_a_partition_that_comes_back_counts_the_rows_outside_of_its_bounds(reversal: Reversal) -> None:
+    later = "INSERT INTO p25 VALUES ('2025-02-02', 1), ('2026-02-02', 2), (NULL, 3)"
+    reversal.prepare(PARTS, "SELECT", "ALTER TABLE p DETACH PARTITION p25; ALTER TABLE p25 RENAME COLUMN at TO day;", later)
+    made = reversal.write()
+    assert made["code"] == "REVERSE_UNPROVED" and reversal.notes(made, "needs_data")["public.p25"] == (2, True), made
+    reversal.live("DELETE FROM p25 WHERE day IS NULL OR day > '2026-01-01'")
+    assert reversal.write()["changed"]
+    reversal.deploy()
+    assert reversal.query("SELECT n, tableoid::regclass::text FROM p") == [(1, "p25")]
+
+
+def test_the_rows_of_partitions_are_counted_once(reversal: Reversal) -> None:
+    change = (
+        "CREATE TABLE q (id int, n int) PARTITION BY RANGE (id); CREATE TABLE q1 PARTITION OF q FOR VALUES FROM (1) TO (10);"
+        " CREATE TABLE q2 PARTITION OF q FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (n); CREATE TABLE q2a PARTITION OF q2 DEFAULT;"
+        " ALTER TABLE q ATTACH PARTITION old FOR VALUES FROM (20) TO (100);"
+    )
+    reversal.prepare(
+        "CREATE TABLE old (id int, n int);", "INSERT INTO old VALUES (20, 1), (21, 2)", change, "INSERT INTO q VALUES (1, 1), (10, 1), (11, 1), (30, 3)"
+    )
+    made = reversal.write(check=True)
+    assert {name: count for name, (count, _blocks) in reversal.notes(made, "is_lost").items()} == {"public.q": 3}, made["notes"]
+    assert "those of its partition public.old stay there" in str(made["notes"])
+
+
+def test_a_required_column_without_values_is_not_said_to_be_null(reversal: Reversal) -> None:
+    reversal.prepare("CREATE TABLE t (id int, name text NOT NULL);", "INSERT INTO t VALUES (1, 'n')", "ALTER TABLE t DROP COLUMN name;")
+    texts = [each["text"] for each in reversal.write(check=True)["notes"]]
+    assert not any("NULL in every row" in text for text in texts) and any("each row needs one before NOT NULL can be set" in text for text in texts), texts
+
+
+SETS = "CREATE SCHEMA s; CREATE TABLE s.t (id int, name text); CREATE TABLE t (id int, label text); SET search_path = s;"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_what_an_earlier_migration_set_holds_in_one_deploy_only(reversal: Reversal, together: bool) -> None:
+    reversal.prisma.add(FIRST, SETS)
+    if not together:
+        reversal.deploy()
+    reversal.prisma.add(SECOND, "ALTER TABLE t RENAME name TO title;" if together else "ALTER TABLE t RENAME label TO name;")
+    reversal.deploy()
+    reversal.live("INSERT INTO s.t VALUES (1, 's'); INSERT INTO public.t VALUES (1, 't')")
+    made = reversal.write()
+    assert made.get("changed") and made["proved"] and not made["drift"], made
+    reversal.deploy()
+    assert reversal.query("SELECT s.name, p.label FROM s.t s JOIN public.t p USING (id)") == [("s", "t")]

@@ -46,6 +46,10 @@ ALL = ("a done", "b done", "c done")
         (ALL, [], {"undo": ["c", "b"]}, "reverse", ["b", "c"], None),
         (ALL, [dump(1, "a", "b")], {"route": "reverse"}, "reverse", ["c"], None),
         (ALL, [dump(2, "a", "b", "c")], {"route": "restore_point"}, "restore_point", [], "p2"),
+        # Done already by the run that was confirmed: not a second time, and not behind it.
+        (ALL, [dump(1, "a", "b"), dump(2, "a", "b", "c")], {"confirmed": {"p2"}}, "hold", [], None),
+        (ALL, [dump(1, "a", "b"), dump(2, "a", "b", "c")], {"confirmed": {"p1"}}, "restore_point", ["c"], "p1"),
+        (ALL, [dump(2, "a", "b", "c")], {"confirmed": {"p2"}, "route": "restore_point"}, "restore_point", [], "p2"),
         # Another history is no way back.
         (ALL, [dump(2, "a", "x"), dump(1, "a")], {}, "restore_point", ["b", "c"], "p1"),
         # Scenario 3: half way.
@@ -117,3 +121,16 @@ def test_the_next_older_restore_point_is_named() -> None:
     assert found.as_dict()["next_older"] == {"id": "p2", "kind": "dump", "place": "/p/2"}
     assert choose(report(ABC, *ALL), ["a", "b", "c"], points[:2], undo=["c"]).older == points[0]
     assert choose(report(ABC, *ALL), ["a", "b", "c"], points[:2], undo=["b", "c"]).older is None
+
+
+def test_going_behind_a_newer_restore_point_of_the_same_migrations_is_said() -> None:
+    applied = ["a", "b", "c"]
+    found = choose(report(ABC, *ALL), applied, [dump(1, "a", "b"), dump(2, *applied)])
+    assert "the newer restore point p2 (/p/2) has the migrations that the database has" in found.why
+    assert "newer" not in choose(report(ABC, *ALL), applied, [dump(1, *applied), dump(2, "a", "b")]).why
+
+
+def test_a_kind_that_is_not_there_is_named_and_the_other_one_offered() -> None:
+    with pytest.raises(MigrationError) as caught:
+        choose(report(ABC, *ALL), ["a", "b", "c"], [dump(1, "a", "b")], route="snapshot")
+    assert "no usable snapshot" in caught.value.msg and "restore point p1" in str(caught.value.next_step)
