@@ -12,11 +12,9 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._progress import clock
-from ansible_collections.pgops.migrations.plugins.plugin_utils._detached import Detached
+from ansible_collections.pgops.migrations.plugins.plugin_utils._detached import AT_WORK, Detached, end_with_ansible
 from ansible_collections.pgops.migrations.plugins.plugin_utils._live import Live
 
-#: Failures that mean that somebody else is at work, and that waiting helps.
-AT_WORK = ("LOCKED", "MIGRATION_RUNNING")
 #: How often it is looked whether somebody else's run has ended.
 LOOK_SECONDS = 3.0
 DEFAULTS = {"follow": 3600, "reconnect": 300}
@@ -55,19 +53,24 @@ class ActionModule(ActionBase):
 
     def _followed(self, detached: Detached, live: Live, follow: float) -> dict[str, t.Any]:
         """The deploy's result, after the end of whoever was at work before it."""
-        end, waited, seen = time.monotonic() + follow, {}, ""
+        waited: dict[str, dict[str, t.Any]] = {}
+        end, seen = time.monotonic() + follow, ""
         while True:
             found = detached.once()
             running = found.get("running") if found.get("failed") and found.get("code") in AT_WORK else None
-            if not running or time.monotonic() >= end:
+            if not running:
                 break
             name = running.get("run_id") or "pid %s" % running.get("pid")
+            if time.monotonic() >= end:
+                waited.pop(name, None)  # it has not ended
+                break
             if name != seen:
                 live.say("waits for the end of run %s, at work for %s" % (name, clock(float(running.get("seconds") or 0))))
                 seen = name
             waited[name] = dict(running, waited_until=time.time())
             live.show("waits for run %s: %s" % (name, detached.told(name) or "it has not said where it is"), "waits for run %s" % name)
             time.sleep(LOOK_SECONDS)
+            end_with_ansible()
         followed = detached.ends(waited, found)
         return dict(found, followed=followed) if followed else found
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib
+import io
 import json
 import os
 import re
@@ -31,6 +32,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._storage import e
 
 JOURNAL_DIR = "~/.local/state/pgops.migrations"
 STATE, OUT, ERRORS = "state.json", "out", "errors"
+#: Room for the result, given back when it is written: a disk that fills up meanwhile must not take it.
+SPARE, SPARE_BYTES = "spare", 1 << 20
 RUNNING, FINISHED, FAILED, KILLED = "running", "finished", "failed", "killed"
 #: A job that tells nothing else tells that it lives.
 BEAT_SECONDS = 2.0
@@ -144,6 +147,27 @@ def _redirect(folder: str) -> None:
         handle = os.open(name if number == 0 else os.path.join(folder, name), flags, 0o600)
         os.dup2(handle, number)
         os.close(handle)
+    spare = os.path.join(folder, SPARE)
+    try:
+        with open(spare, "xb") as room:
+            os.posix_fallocate(room.fileno(), 0, SPARE_BYTES)
+    except OSError:  # where there is none to spare, what is left is left for the result
+        with contextlib.suppress(OSError):
+            os.unlink(spare)
+    sys.stdout = _Out(io.BufferedWriter(io.FileIO(1, "wb", closefd=False)), spare)
+
+
+class _Out(io.TextIOWrapper):
+    """Standard output of a job, for which room is kept until it is written."""
+
+    def __init__(self, raw: io.BufferedWriter, spare: str) -> None:
+        super().__init__(raw, encoding="utf-8", errors="surrogateescape")
+        self._spare = spare
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            os.unlink(self._spare)
+        return super().write(text)
 
 
 def _import_all() -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import multiprocessing
+import os
 import re
 import secrets
 import shlex
@@ -30,8 +32,10 @@ FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.1, 1.3, 2.0
 #: A job tells that it lives every two seconds. After this time it is asked whether it does.
 SILENT_SECONDS = 15.0
 RECONNECT_PAUSE = 2.0
-#: Only the controller needs them.
-_CONTROLLERS = ("follow", "reconnect", "progress", "detach")
+#: Failures that mean that a run is at work.
+AT_WORK = ("LOCKED", "MIGRATION_RUNNING")
+#: What a job is at before it touches anything.
+BEFORE = ("starting", "lock")
 
 
 class Detached:
@@ -55,6 +59,12 @@ class Detached:
             started = self._patiently(lambda: self._found(job_id))
             if not started:
                 raise
+        if started.get("failed") and not started.get("code"):
+            # The process that was called was ended before it could tell; the job may have begun.
+            started = self._patiently(lambda: self._found(job_id)) or started
+        with contextlib.suppress(AnsibleConnectionFailure):
+            # Without pipelining the options lie there, with their secrets, and nobody might come to remove them later.
+            self._action._remove_tmp_path(self._action._connection._shell.tmpdir)
         if started.get("failed") or not started.get("job"):
             return started
         return self._end(job_id, str(started["job"]["folder"]))
@@ -99,13 +109,14 @@ class Detached:
     def _module(self, args: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", self._action._execute_module(module_name=MODULE, module_args=dict(args), task_vars=self._vars))
 
-    def _info(self, **filters: str) -> list[dict[str, t.Any]]:
+    def _info(self, **filters: str) -> list[dict[str, t.Any]] | None:
+        """The jobs on the host; None where they cannot be asked, which says nothing of whether they live."""
         args = dict(filters, journal_dir=self._journal)
         found = self._action._execute_module(module_name=INFO, module_args=args, task_vars=self._vars)
-        return list(found.get("jobs") or ())
+        return None if found.get("failed") else list(found.get("jobs") or ())
 
     def _found(self, job_id: str) -> dict[str, t.Any]:
-        return next(({"job": job} for job in self._info(job_id=job_id)), {})
+        return next(({"job": job} for job in self._info(job_id=job_id) or ()), {})
 
     def _patiently(self, look: t.Callable[[], t.Any]) -> t.Any:
         """What a look through the connection gives; one that is lost is tried again for the time that is allowed."""
@@ -115,9 +126,8 @@ class Detached:
                 return look()
             except AnsibleConnectionFailure as error:
                 if time.monotonic() >= end:
-                    raise AnsibleConnectionFailure(
-                        "%s; the deploy goes on without it: run the same playbook again, and it waits for its end" % error
-                    ) from error
+                    # Not as its cause, which Ansible would print a second time.
+                    raise AnsibleConnectionFailure("%s; the deploy goes on without it: run the same playbook again, and it waits for its end" % error) from None
                 if not said:
                     self._live.say("the connection is lost, the deploy goes on; trying again for %d s" % self._reconnect)
                     said = True
@@ -126,21 +136,23 @@ class Detached:
                 self._action._connection.reset()
 
     def _end(self, job_id: str, folder: str) -> dict[str, t.Any]:
-        pause, last, heard = FIRST_PAUSE, None, time.monotonic()
+        pause, told, heard = FIRST_PAUSE, t.cast("dict[str, t.Any]", {}), time.monotonic()
         while True:
             state, result = self._patiently(lambda: self._read(folder))
+            end_with_ansible()
             if result is not None:
                 self.forget([folder])
                 return result
-            if state and state.get("beat") != last:
-                last, heard = state["beat"], time.monotonic()
             if state:
+                if state.get("beat") != told.get("beat"):
+                    heard = time.monotonic()
+                told = state
                 self._live.show(what(state), short(state))
             if time.monotonic() - heard > SILENT_SECONDS:
                 heard = time.monotonic()
                 found = self._patiently(lambda: self._info(job_id=job_id))
-                if not found or found[0]["state"] == KILLED:
-                    return self._killed(folder, found[0] if found else {})
+                if found is not None and (not found or found[0]["state"] == KILLED):
+                    return self._killed(folder, told)
             time.sleep(pause)
             pause = min(LONGEST_PAUSE, pause * GROWTH)
 
@@ -159,22 +171,43 @@ class Detached:
         found: dict[str, t.Any] = parse({"stdout": line, "stderr": "", "rc": 0}, *profile)
         return {key: value for key, value in found.items() if not key.startswith("_ansible_")}
 
-    def _killed(self, folder: str, job: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    def _killed(self, folder: str, told: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         """The failure of a deploy whose process is gone, with the state that it left."""
-        check_mode, self._action._task.check_mode = self._action._task.check_mode, True
-        try:
-            observed = self._patiently(lambda: self._module(self._args))
-        finally:
-            self._action._task.check_mode = check_mode
+        observed = self._observed()
+        while observed.get("code") in AT_WORK and self._is_own(observed):
+            # Its folder is gone and not its process: the lock in the database is the better witness.
+            self._live.show("at work, but its folder on the host is gone: how far it is cannot be told", "at work")
+            time.sleep(LONGEST_PAUSE)
+            observed = self._observed()
         self.forget([folder])
+        begun = told.get("phase") not in BEFORE
+        said = "the process of the deploy ended without a result; the last it said: %s" % (what(told) if told else "nothing")
         error = MigrationError(
-            "the process of the deploy ended without a result; the last it said: %s" % (job.get("line") or "nothing"),
+            said if begun else said + ". Nothing was begun",
             code="DEPLOY_KILLED",
-            touched=True,
-            changed=True,
+            touched=begun,
+            changed=begun,
             **{key: observed[key] for key in ("status", "ledger_head", "pending", "migrations", "evidence", "migrations_dir") if key in observed},
         )
         return dict(error.result(), failed=True)
+
+    def _observed(self) -> dict[str, t.Any]:
+        """The state of the database, as a check tells it."""
+        check_mode, self._action._task.check_mode = self._action._task.check_mode, True
+        try:
+            return t.cast("dict[str, t.Any]", self._patiently(lambda: self._module(self._args)))
+        finally:
+            self._action._task.check_mode = check_mode
+
+    def _is_own(self, observed: t.Mapping[str, t.Any]) -> bool:
+        return (observed.get("running") or {}).get("run_id") == str(self._args.get("run_id") or "")
+
+
+def end_with_ansible() -> None:
+    """End this process if Ansible was killed and hears no more: what it would begin or read now, the next run is to be told."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid != os.getppid():
+        os._exit(1)
 
 
 def _json(line: str) -> dict[str, t.Any] | None:
@@ -187,4 +220,4 @@ def _json(line: str) -> dict[str, t.Any] | None:
     return found if isinstance(found, dict) else None
 
 
-__all__ = ("Detached",)
+__all__ = ("AT_WORK", "Detached", "end_with_ansible")

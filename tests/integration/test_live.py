@@ -12,12 +12,15 @@ import pathlib
 import pty
 import re
 import select
+import shlex
 import signal
 import subprocess
+import sys
 import typing as t
 
 import psycopg2
 import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils._lock import run_lock
 from ansible_collections.pgops.migrations.plugins.module_utils._url import parse_url
 from conftest import ROOT
 from support.modules import ModuleRunner
@@ -136,7 +139,8 @@ def test_the_end_of_a_deploy_that_nobody_followed_is_told_later(staging: Staging
     add_slow(staging, 4)
     started = Started(staging, tmp_path)
     assert until(lambda: at_work(staging), 60), started.out.read_text()
-    started.kill()
+    started.process.kill()  # its worker lives, and must not read the end and forget it
+    started.process.wait()
     assert until(lambda: starts(staging) and not query(staging, "SELECT 1 FROM _prisma_migrations WHERE finished_at IS NULL"), 30)
     assert until(lambda: (next(jobs(staging).glob("*/out"))).stat().st_size > 0, 30)
     check = play("staging_migrate.yml", staging, "--check")
@@ -184,6 +188,59 @@ def test_controller_and_process_killed(staging: Staging, play: Play, tmp_path: p
     assert query(staging, "SELECT count(slow) FROM audit_log") == [(0,)] and set(starts(staging)) == {1} and not list(jobs(staging).iterdir())
     again = play("staging_migrate.yml", staging)
     assert again.returncode == 0 and recap(again)["changed"] == 0
+
+
+def adhoc(staging: Staging, env: dict[str, str], *arguments: str, **options: t.Any) -> subprocess.Popen[str]:
+    """The module as a task without a playbook, by its action plugin."""
+    known = dict(database_url=staging.database_url, app_dir=staging.app_dir, engine="direct", journal_dir=str(jobs(staging)), run_id="one")
+    return subprocess.Popen(
+        ["ansible", "localhost", "-c", "local", "-m", "pgops.migrations.migration_deploy", "-a", json.dumps({**known, **options}), *arguments],
+        cwd=ROOT, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", **env},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def answer(process: subprocess.Popen[str]) -> dict[str, t.Any]:
+    out, err = process.communicate(timeout=120)
+    assert " => {" in out, out + err
+    return t.cast("dict[str, t.Any]", json.loads(out[out.index(" => {") + 4 :]))
+
+
+def test_a_deploy_that_is_killed_before_it_began_touched_nothing(staging: Staging) -> None:
+    """Going back to a restore point would undo what the run did that it waited for."""
+    with run_lock(parse_url(staging.database_url), "postgres", "other"):
+        refused = answer(adhoc(staging, {}, "--check", follow=1))
+        assert refused["code"] == "LOCKED" and "followed" not in refused, "it was waited for, and has not ended"
+        process = adhoc(staging, {})
+        assert until(lambda: told(staging).get("phase") == "lock", 60)
+        os.kill(told(staging)["pid"], signal.SIGKILL)
+        found = answer(process)
+    assert found["code"] == "DEPLOY_KILLED" and found["touched"] is False and found["changed"] is False, found
+    assert found["msg"].count("ended without a result") == 1 and "Nothing was begun" in found["msg"] and not list(jobs(staging).iterdir())
+
+
+def test_a_start_that_is_killed_is_followed_and_leaves_no_secret(staging: Staging, tmp_path: pathlib.Path) -> None:
+    """The process that began the job is ended before it answers; and without pipelining a task's options lie in a file."""
+    add_slow(staging, 4)
+    python = tmp_path / "python"
+    lost = tmp_path / "lost"
+    python.write_text(
+        '#!/bin/sh\nsaid=$(%s "$@")\ncase "$said" in *\'"job": {\'*) : > %s; kill -9 $$;; esac\nprintf "%%s\\n" "$said"\n'
+        % (shlex.quote(sys.executable), shlex.quote(str(lost))),
+        encoding="utf-8",
+    )
+    python.chmod(0o700)
+    remote = tmp_path / "remote"
+    env = {"ANSIBLE_PIPELINING": "0", "ANSIBLE_REMOTE_TMP": str(remote)}
+    process = adhoc(staging, env, "-e", "ansible_python_interpreter=%s" % python)
+    assert until(lambda: at_work(staging), 60)
+    (spare,) = jobs(staging).glob("*/spare")
+    assert spare.stat().st_blocks * 512 >= 1 << 20, "room for the result is kept on the disk"
+    secret = json.dumps(parse_url(staging.database_url).password)[1:-1]
+    assert until(lambda: secret not in "".join(path.read_text(errors="replace") for path in remote.rglob("*.py")), 3)
+    found = answer(process)
+    assert lost.exists() and found["changed"] and found["applied"][-1]["name"] == SLOW, found
+    assert set(starts(staging)) == {1} and not list(jobs(staging).iterdir())
 
 
 @pytest.fixture
