@@ -96,7 +96,7 @@ def test_from_the_first_backup_to_the_drill(fleet: Fleet, database: t.Any, admin
     record = fleet.records("one")[-1]
     assert re.search(r"one: PROVED\. The restore point \S+ restores in [\d.]+ s: 3 tables, 2,002 rows equal$", record["sentence"]), record["sentence"]
     assert re.search(r"target\s+outcome\s+time\s+restore point\s+rto\s+note", drilled.stdout) and record["drill"]["rto_seconds"] > 0
-    assert re.search(r"one\s+done\s+.*\d+\.\d s\s+[\d.]+ (s|min).* old", drilled.stdout) and databases(admin()) == before
+    assert re.search(r"one\s+done\s+.*[\d.]+ (?:ms|s)\s+[\d.]+ (?:ms|s|min).* old", drilled.stdout) and databases(admin()) == before
     accepted = fleet.play("restore_drill.yml", restore_drill_max_age=1)
     assert accepted.returncode == 0 and changed(accepted, "one") == 0 and "(proved at 20" in fleet.records("one")[-1]["sentence"]
 

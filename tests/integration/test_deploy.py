@@ -459,7 +459,7 @@ def test_timeout_and_bad_options_are_told(prisma: PrismaProject, database: Datab
     target = database()
     fill(prisma, {"1_a": "CREATE TABLE a (id int); SELECT pg_sleep(30);"})
     options = {"app_dir": str(prisma.path)}
-    said = module("migration_deploy", target, timeout=4, **options)
+    said = module("migration_deploy", target, timeout=8, **options)
     assert said["cause"] == "DEPLOY_TIMEOUT" and "ended after" in said["msg"], said["msg"]
     assert module("migration_deploy", target, timeout=-1, **options)["code"] in ("OPTION_INVALID", "UNFINISHED_MIGRATION")
     other = database()
