@@ -27,7 +27,7 @@ from support.histories import INSERT, LEDGER, History, generate
 from support.prisma import PrismaProject
 
 CHUNK = 18
-CHUNKS = 12
+CHUNKS = 8
 
 
 def write_database(conn: t.Any, history: History) -> None:
