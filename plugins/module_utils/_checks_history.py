@@ -12,6 +12,7 @@ import contextlib
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _fingerprint, _schema_drift
+from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, PASS, SKIPPED, WARN, Check, counted, names
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, row
 from ansible_collections.pgops.migrations.plugins.module_utils._dbsettings import read_settings
@@ -54,7 +55,7 @@ def drift(target: Target, found: Survey, maintenance_db: str, run_id: str, lock_
     """
     try:
         with replayed(target, found, maintenance_db, run_id, lock_wait) as scratch:
-            with connection(target, read_only=True) as conn:
+            with connection(target, settings=QUIET, read_only=True) as conn:
                 live = _fingerprint.take(conn, level="schema")
             with connection(scratch, read_only=True) as conn:
                 made = _fingerprint.take(conn, level="schema")

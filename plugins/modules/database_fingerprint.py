@@ -234,6 +234,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils import _comparison, _explain, _fingerprint, _fingerprint_file
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
+from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._module import run
@@ -246,7 +247,7 @@ def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     earlier = _fingerprint_file.load(params["compare_with"]) if params["compare_with"] else None
     folder = params["migrations_dir"]
     migrations, pending = (_fingerprint_file.migration_texts(folder, params[which]) if folder else {} for which in ("applied", "pending"))
-    with connection(target, read_only=True) as conn:
+    with connection(target, settings=QUIET, read_only=True) as conn:
         taken = _fingerprint.take(
             conn, params["level"], columns_from=earlier, skip_tables=params["skip_tables"], pending=list(pending.values()), follow=earlier is not None
         )

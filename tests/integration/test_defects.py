@@ -11,6 +11,7 @@ import typing as t
 
 import pytest
 from ansible_collections.pgops.migrations.plugins.module_utils import _comparison, _explain, _fingerprint
+from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET
 from ansible_collections.pgops.migrations.plugins.module_utils._check import summary
 from ansible_collections.pgops.migrations.plugins.module_utils._checks import CheckOptions, run_checks
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection
@@ -73,14 +74,14 @@ class Site:
     def verdict(self, migration: str, plant: t.Sequence[str] = (), expected: t.Sequence[t.Any] = ()) -> Verdict:
         """As the role does it: before, deploy, (what nobody ordered), after."""
         options = CheckOptions(project={"migrations_dir": str(self.folder)})
-        with connection(self.target, read_only=True) as conn:
+        with connection(self.target, settings=QUIET, read_only=True) as conn:
             before = _fingerprint.take(conn, pending=[migration])
         earlier = summary(run_checks(self.target, options))["checks"]
         if migration:
             self.add("2_next", migration)
             self.deploy()
         self.superuser(*plant)
-        with connection(self.target, read_only=True) as conn:
+        with connection(self.target, settings=QUIET, read_only=True) as conn:
             after = _fingerprint.take(conn, columns_from=before, follow=True)
         explained = _explain.explain(
             _comparison.compare(before, after, of_database=True),
