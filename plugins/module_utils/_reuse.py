@@ -19,6 +19,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._dump import Back
 from ansible_collections.pgops.migrations.plugins.module_utils._encryption import verify_signature
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint import take
+from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_columns import lacking
 from ansible_collections.pgops.migrations.plugins.module_utils._globals import globals_digest, read_globals
 from ansible_collections.pgops.migrations.plugins.module_utils._identity import identify
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import FILE_NAME, ID_PATTERN, Manifest, digest, from_json, plain
@@ -70,7 +71,8 @@ def reusable(target: Target, options: BackupOptions, folder: str, manifest: Mani
         with in_use(path):
             with _looking(target, options) as conn:
                 proof = _present(conn, target, manifest)
-                if proof is False:
+                # Columns that nobody noted could not be followed through the migrations.
+                if proof is False or (options.pending and lacking(options.pending, manifest.fingerprint)):
                     return False
             # What a fingerprint leaves out, pg_dump prints; both of the same program, or the texts tell nothing.
             if proof is None and (
