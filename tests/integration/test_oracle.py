@@ -27,7 +27,7 @@ from support.histories import INSERT, LEDGER, History, generate
 from support.prisma import PrismaProject
 
 CHUNK = 18
-CHUNKS = 8
+CHUNKS = 5
 
 
 def write_database(conn: t.Any, history: History) -> None:
