@@ -125,7 +125,8 @@ def _serve(path: str) -> None:
         listening.listen(16)
         os.write(1, b"ready\n")
         while True:
-            readable, _, _ = select.select([listening, 0], [], [])
+            sources: list[t.Any] = [listening, 0]
+            readable, _, _ = select.select(sources, [], [])
             if 0 in readable:
                 return
             conn, _address = listening.accept()
