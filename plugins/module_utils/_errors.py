@@ -91,6 +91,10 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "UNMANAGED_DATABASE": ("the schema has tables but no ledger; Prisma refuses to deploy (P3005)", "baseline it first: prisma migrate resolve --applied NAME"),
     "LEDGER_MOVED": ("the ledger changed between the check and the deploy", "run the playbook again: it reads the new state"),
+    "REHEARSAL_OUTDATED": (
+        "what was rehearsed is not what is there now: the ledger, the schema or the migrations moved since the restore point, or meanwhile",
+        "take a restore point and rehearse again: rehearse.yml does both",
+    ),
     "RECOVERY_SCRIPT_FAILED": (
         "the script that was to clear a half-applied migration failed or did not lead where it should; it was rolled back",
         "read the server's message; go back to a restore point: rollback.yml",
@@ -177,6 +181,10 @@ CODES: dict[str, tuple[str, str]] = {
         "a restore point could not be removed as a whole; it counts as one no more",
         "remove the cause named in the message, then run backup.yml again (or database_backup_retention)",
     ),
+    "MASKING_FAILED": (
+        "the copy could not be masked, so nobody was let in and it was dropped",
+        "correct the SQL file at the line named in the message; try it with psql -1 -f FILE on a scratch database, then run again",
+    ),
     "DRILL_IMPOSSIBLE": ("this restore point cannot be tried out", "drill a dump; rehearse an external restore point with its own tool"),
     "EXTERNAL_TOOL_FAILED": ("the external backup tool failed; no restore point was recorded", "read the tool's output in the result and its own log"),
     "EXTERNAL_BACKUP_MISSING": (
@@ -252,8 +260,41 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "DATA_LOSS": ("rows or objects are gone or changed that no migration explains", "look at the findings; roll back if they are real"),
     "CHECK_FAILED": ("a check after the deploy failed", "look at the failed checks in the report"),
+    # --- certificates of rehearsals ------------------------------------------------
+    "CERTIFICATE_MISSING": (
+        "no rehearsal has certified the pending migrations for this target; nothing was touched",
+        "rehearse them: ansible-playbook playbooks/rehearse.yml -e migration_targets=HOST",
+    ),
+    "CERTIFICATE_STALE": (
+        "the certificate is older than allowed (migration_certificate_max_days), or dated in the future; nothing was touched",
+        "rehearse again: ansible-playbook playbooks/rehearse.yml -e migration_targets=HOST",
+    ),
+    "CERTIFICATE_MISMATCH": (
+        "the certificate is about another migration set, another ledger head, another schema or another server; nothing was touched",
+        "rehearse what is pending now: ansible-playbook playbooks/rehearse.yml -e migration_targets=HOST",
+    ),
+    "CERTIFICATE_INVALID": (
+        "the file of the certificate is damaged, was changed after it was written, or can be written by others; nothing was touched",
+        "do not trust it; rehearse again: ansible-playbook playbooks/rehearse.yml -e migration_targets=HOST",
+    ),
+    "CERTIFICATE_UNSIGNED": (
+        "a signature was demanded (migration_certificate_signed_by), and the certificate has none of that key; nothing was touched",
+        "rehearse again with the key: ansible-playbook playbooks/rehearse.yml -e migration_targets=HOST -e migration_certificate_sign_with=FINGERPRINT",
+    ),
+    "CERTIFICATE_UNWRITABLE": (
+        "the certificate cannot be written",
+        "mend the folder named in the message, or name another with mode 0700: -e migration_certificate_dir=FOLDER (certificate_dir of a module)",
+    ),
     # --- the run -------------------------------------------------------------------
     "TARGETS_EMPTY": ("no target matches", "check migration_targets and --limit against: ansible-inventory --graph"),
+    "TARGET_UNREACHABLE": (
+        "the host of the target does not answer, or the connection to it was lost",
+        "mend the connection to its host, then run the same playbook again: what is done is not done twice",
+    ),
+    "WRONG_ENVIRONMENT": (
+        "the target is not said to be of the environment that this playbook is for; nothing was touched",
+        "say so in the inventory, group_vars/production.yml: migration_environment: production",
+    ),
     "RECORD_UNWRITABLE": (
         "the run record cannot be written",
         "check the folder named in the message; another one: -e migration_reports_dir=FOLDER (reports_dir of a module)",
