@@ -33,6 +33,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._marked import ma
 from ansible_collections.pgops.migrations.plugins.module_utils._pgprograms import Program, choose_compression, find_program
 from ansible_collections.pgops.migrations.plugins.module_utils._reuse import manifests, next_sequence, reusable
 from ansible_collections.pgops.migrations.plugins.module_utils._sidecars import LEVELS, SIGNATURE, read_proof, write_proof
+from ansible_collections.pgops.migrations.plugins.module_utils._slots import folder_slot
 from ansible_collections.pgops.migrations.plugins.module_utils._storage import ensure_private_dir, fsync_dir, private_umask, room, write_private
 from ansible_collections.pgops.migrations.plugins.module_utils._typed import to_type
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
@@ -84,7 +85,7 @@ def resolved(options: BackupOptions) -> BackupOptions:
 
 def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str, t.Any]:
     began = time.monotonic()
-    with private_umask(), run_lock(target, options.maintenance_db, options.run_id, options.lock_wait) as lock:
+    with contextlib.ExitStack() as stack, private_umask(), run_lock(target, options.maintenance_db, options.run_id, options.lock_wait) as lock:
         with connection(target, application_name=("pgops.migrations backup %s" % options.run_id).strip(), settings=QUIET, read_only=True) as conn:
             identity = identify(conn)
         _demand_dumpable(identity, options)
@@ -115,6 +116,7 @@ def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str,
         sequence = next_sequence(found, _snapshot_sequences(lock, target.dbname) + record_sequences(folder))
         partial = os.path.join(folder, restore_point_id + ".partial")
         try:
+            stack.enter_context(folder_slot(options.backup_dir, options.at_once, options.at_once_wait))
             os.mkdir(partial, 0o700)
             manifest = Dump(target, options, pg_dump, pg_restore, pg_dumpall, compression, restore_point_id, sequence, partial, warnings).make()
             write_private(os.path.join(partial, FILE_NAME), to_json(manifest))

@@ -138,10 +138,10 @@ def drill(target: Target, path: str, options: DrillOptions, check_mode: bool = F
             return dict(result, changed=False, drilled_at=proof["at"], seconds=proof["seconds"], rto_seconds=_rto(proof["seconds"]))
         result["warnings"] = warnings
         with connection(target, application_name=options.name, read_only=True) as conn:
-            _demand_room(conn, target, identity, int(manifest.target["size_bytes"] * ROOM))
+            demand_room(conn, target, identity, int(manifest.target["size_bytes"] * ROOM))
         if check_mode:
             return dict(result, seconds=seconds)
-        with _lock(target, options) as lock, sql_errors("try the restore point out", target, default="RESTORE_FAILED"):
+        with drill_lock(target, options) as lock, sql_errors("try the restore point out", target, default="RESTORE_FAILED"):
             no_timeouts(lock)
             with timed(seconds, "read"):
                 read_through(program, path, manifest, target, options.decryption)
@@ -194,7 +194,7 @@ def _rto(seconds: t.Mapping[str, float]) -> float:
     return round(sum(float(seconds.get(phase, 0.0)) for phase in PHASES), 3)
 
 
-def _lock(target: Target, options: DrillOptions) -> t.Any:
+def drill_lock(target: Target, options: DrillOptions) -> t.Any:
     return run_lock(dataclasses.replace(target, dbname="%s (drill)" % target.dbname), options.maintenance_db, options.run_id, options.lock_wait)
 
 
@@ -208,7 +208,7 @@ def _accepted(path: str, manifest: Manifest, max_age: float) -> dict[str, t.Any]
     return proof if 0 <= age <= max_age * 3600 else None
 
 
-def _demand_room(conn: t.Any, target: Target, identity: t.Mapping[str, t.Any], needed: int) -> None:
+def demand_room(conn: t.Any, target: Target, identity: t.Mapping[str, t.Any], needed: int) -> None:
     """:raises MigrationError: ``DISK_FULL``; where the server's disk cannot be seen from here, nothing is said.
 
     A full disk stops the live database, too.
@@ -238,10 +238,10 @@ def drill_snapshot(target: Target, point: Point, options: DrillOptions, check_mo
     result: dict[str, t.Any] = {"changed": False, "drilled_at": "", "rto_seconds": None, "restored": {}, "warnings": [], "seconds": seconds}
     with timed(seconds, "check"), connection(target, application_name=options.name, read_only=True) as conn:
         demand_right(target, options.name)
-        _demand_room(conn, target, identify(conn), int(point["size_bytes"] * ROOM))
+        demand_room(conn, target, identify(conn), int(point["size_bytes"] * ROOM))
     if check_mode:
         return result
-    with _lock(target, options) as lock, sql_errors("try the snapshot out", target, default="RESTORE_FAILED"):
+    with drill_lock(target, options) as lock, sql_errors("try the snapshot out", target, default="RESTORE_FAILED"):
         no_timeouts(lock)
         drop_left(lock, target, DRILL)
         name = derived_name(target.dbname, DRILL, new_id())
@@ -278,4 +278,4 @@ def _copying(point: Point) -> t.Iterator[None]:
         raise
 
 
-__all__ = ("DRILL", "DrillOptions", "choose", "demand_right", "drill", "drill_point", "drill_snapshot")
+__all__ = ("DRILL", "DrillOptions", "choose", "demand_right", "demand_room", "drill", "drill_lock", "drill_point", "drill_snapshot")

@@ -79,6 +79,8 @@ class BackupOptions:
     maintenance_db: str = "postgres"
     lock_wait: float = 30.0
     lock_wait_timeout: float = 10.0
+    at_once: int = 0
+    at_once_wait: float = 3600.0
     run_id: str = ""
     label: str = ""
     pending: t.Sequence[str] = ()

@@ -28,10 +28,12 @@ PHASES = (
     "guard",
     "preflight",
     "server",
+    "certificate",
     "choice",
     "recovery",
     "reverse",
     "backup",
+    "rehearsal",
     "deploy",
     "verification",
     "resolve",
@@ -42,7 +44,7 @@ PHASES = (
     "drill",
 )
 #: Phases that touch no database.
-_BEFORE = frozenset(["status", "guard", "preflight", "server", "choice", "recovery", "reverse", "backup"])
+_BEFORE = frozenset(["status", "guard", "preflight", "server", "certificate", "choice", "recovery", "reverse", "backup"])
 WRITING = frozenset(["backup", "deploy", "resolve", "restore"])
 DEPLOYING = frozenset(["staging_migrate", "production_migrate", "phased_migrate"])
 RESTORING = frozenset(["rollback", "restore"])
@@ -177,6 +179,8 @@ def _decide_done(view: View) -> str:
         return NOTHING
     if view.state("deploy") != "skipped":
         return APPLIED if view.state("deploy") == "changed" else NOTHING
+    if view.runbook == "rehearse" and view.state("rehearsal") == "skipped":
+        return NOTHING if view.idle() else FAILED
     if view.runbook in DEPLOYING or not any(state != "skipped" for state in view.states.values()):
         return NOTHING if view.idle() else FAILED
     return FAILED if view.runbook in RESTORING and view.state("resolve") == "skipped" else DONE

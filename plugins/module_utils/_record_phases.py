@@ -23,6 +23,10 @@ _KEPT: dict[str, tuple[str, ...]] = {
         "failed_migration", "sqlstate", "sessions", "touched", "monitor", "followed", "resolved",
     ),
     "retention": ("would_drop", "dropped", "freed_bytes", "pinned", "unpinned", "warnings"),
+    "rehearsal": (
+        "passed", "reused", "text", "source", "restore_point", "certificate", "measured", "canary", "forecast", "findings", "checks", "failed_in", "deploy",
+        "seconds", "copy_seconds", "rollback_seconds", "cleared", "withdrawn", "masked", "scaled", "warned", "warnings",
+    ),
     "drill": ("restore_point", "drilled_at", "seconds", "rto_seconds", "restored", "differences", "warnings"),
     "restore": (
         "database", "kept", "restored", "restore_point", "seconds", "comparison", "loss", "attempts", "terminated", "warnings", "differences", "confirmation",

@@ -135,7 +135,7 @@ def _restore(target: Target, options: RestoreOptions, manifest: Manifest, second
     if not check_mode:
         demand_confirmed(options, manifest.confirmation(), result)
     with run_lock(target, options.maintenance_db, options.run_id, options.lock_wait) as lock:
-        run = _Run(target, options, manifest, program, identity, lock)
+        run = RestoreRun(target, options, manifest, program, identity, lock)
         result["warnings"] += run.preflight()
         if check_mode:
             return dict(result, changed=True, kept=run.kept, comparison="")
@@ -162,7 +162,7 @@ def _read(program: Program, manifest: Manifest, target: Target, options: Restore
             read_through(program, options.restore_point, manifest, target, options.decryption)
 
 
-class _Run:
+class RestoreRun:
     """One restore under the run's lock."""
 
     def __init__(self, target: Target, options: RestoreOptions, manifest: Manifest, program: Program, identity: t.Mapping[str, t.Any], lock: t.Any) -> None:
@@ -234,4 +234,4 @@ class _Run:
         )  # fmt: skip
 
 
-__all__ = ("RestoreOptions", "restore")
+__all__ = ("RestoreOptions", "RestoreRun", "restore")

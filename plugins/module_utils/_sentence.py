@@ -49,7 +49,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._words import plu
 _LIVE_UNTOUCHED = RESTORE_REFUSALS | frozenset(["FINGERPRINT_MISMATCH", "RESTORE_FAILED", "RESTORE_PREREQUISITE", "SWAP_FAILED", "SWAP_REFUSED"])
 
 #: Runbooks that change nothing in the live database.
-BACKUP, DRILL = "backup", "restore_drill"
+BACKUP, DRILL, REHEARSE = "backup", "restore_drill", "rehearse"
 _STATES = {
     "failed_clean": "and left nothing behind",
     "failed_partial": "half applied",
@@ -156,6 +156,9 @@ def _failed(view: View) -> str:
     if cause is None:
         missing = "the restore" if view.runbook in RESTORING else "the deploy" if view.states else "any phase"
         return "NOT KNOWN. The run ended without a result of %s, and without an error. Next: read the state with status.yml." % missing
+    if view.runbook == REHEARSE:
+        # Of the live database the error itself says what is known.
+        return "REHEARSAL FAILED. %s.%s" % (_of_error(cause), _next(cause, "read the state with status.yml"))
     if view.runbook == DRILL:
         return drill_failed(view, str(cause["code"]), _of_error(cause), _next(cause, "look at the restore points with database_backup_info"))
     text = "FAILED. %s" % _why_capital(view)
@@ -219,6 +222,8 @@ def _rollback_failed(view: View) -> str:
 def _done(view: View) -> str:
     if view.result("resolve").get("migration"):
         return recovered(view)
+    if view.runbook == REHEARSE and view.result("rehearsal").get("text"):
+        return str(view.result("rehearsal")["text"])
     if view.runbook == DRILL and view.result("drill").get("drilled_at"):
         return _drilled(view)
     point = view.result("backup").get("restore_point") or {}

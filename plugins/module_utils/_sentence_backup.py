@@ -31,6 +31,8 @@ def drill_failed(view: View, code: str, why: str, next_step: str) -> str:
 
 def checked(view: View) -> str:
     """What backup.yml or restore_drill.yml would do; nothing for other runbooks."""
+    if view.runbook == "rehearse" and view.result("rehearsal").get("text"):
+        return "check mode, nothing done: %s" % view.result("rehearsal")["text"]
     if view.runbook == "restore_drill":
         drill = view.result("drill")
         which = str((drill.get("restore_point") or {}).get("id") or "")

@@ -109,6 +109,14 @@ options:
     description: Seconds to wait for a table that another session has locked.
     type: int
     default: 10
+  at_once:
+    description: How many restore points may be written into O(backup_dir) at once, whichever databases and runs they are of. V(0) for as many as come.
+    type: int
+    default: 0
+  at_once_wait:
+    description: Seconds to wait for one of them to end.
+    type: int
+    default: 3600
   run_id:
     description: Identifies the run in C(application_name) and in the manifest.
     type: str
@@ -333,6 +341,8 @@ def main() -> None:
             maintenance_db=dict(type="str", default="postgres"),
             lock_wait=dict(type="int", default=30),
             lock_wait_timeout=dict(type="int", default=10),
+            at_once=dict(type="int", default=0),
+            at_once_wait=dict(type="int", default=3600),
             run_id=dict(type="str", default=""),
             label=dict(type="str", default=""),
             migrations_dir=dict(type="path"),

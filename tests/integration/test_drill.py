@@ -122,7 +122,7 @@ def test_neither_waits_for_the_other(cluster: t.Any, database: t.Any, scratch: p
     options = DrillOptions(pg_bin_dir=str(cluster.bin_dir), lock_wait=0)
     with run_lock(target):
         assert drill(target, point["path"], options)["changed"] is True
-    with _drill._lock(target, options):
+    with _drill.drill_lock(target, options):
         with run_lock(target):
             pass
         with refused("LOCKED") as caught:
