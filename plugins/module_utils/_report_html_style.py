@@ -56,7 +56,7 @@ ol.boxes{list-style:none;margin:0;padding:0}
 .question{font-weight:550}
 ul{margin:.5rem 0;padding-left:1.25rem}li{margin:.2rem 0}
 .bad{border-left:.25rem solid var(--fail);padding-left:.5rem}
-.scroll{overflow-x:auto;margin:.75rem 0}
+.scroll{overflow-x:auto;margin:.75rem 0}.wide{overflow-x:auto}
 #restore-steps{max-width:24rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:650;padding:.25rem 0 .5rem}
@@ -67,7 +67,8 @@ th.n,td.n{text-align:right;padding-right:.25rem;padding-left:.75rem;white-space:
 tbody th code{overflow-wrap:anywhere}
 .scroll tbody th{min-width:10rem}
 #targets-table th:first-child{min-width:7rem}
-@media(min-width:70rem){#targets-table td:nth-child(7){min-width:12.5rem}}
+@media(min-width:76rem){#targets-table td:nth-child(6){min-width:8rem}#targets-table td:nth-child(8){min-width:7rem}
+#targets-table td:last-child{min-width:11rem}}
 #checks-table th:first-child{min-width:11rem}
 #phases-table th:first-child{min-width:8rem}
 .scroll td{min-width:7rem}.scroll td.n{min-width:0}

@@ -69,15 +69,18 @@ def project_of(params: t.Mapping[str, t.Any]) -> tuple[Project, Folder]:
     return project, read_folder(project.migrations_dir)
 
 
-def survey(target: Target, project: Project, folder: Folder, start_xid: int | None = None) -> Survey:
+def survey(target: Target, project: Project, folder: Folder, start_xid: int | None = None, also: t.Callable[[t.Any], None] | None = None) -> Survey:
     """Everything about a target, over one read-only connection. A missing database is a status.
 
     :param start_xid: where a deploy began, when one has just ended; makes evidence exact.
+    :param also: what else is to be read over the connection.
     """
     try:
         with connection(target, read_only=True) as conn:
             facts = read_facts(conn, target)
             evidence, substates = _unfinished(conn, target, folder, facts, start_xid)
+            if also is not None:
+                also(conn)
     except MigrationError as error:
         if error.code != "DATABASE_MISSING":
             raise

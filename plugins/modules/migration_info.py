@@ -18,6 +18,13 @@ description:
   - Reads only. Never creates the database, and needs no Node.js.
 author:
   - pgops.migrations contributors (@pgops)
+options:
+  schema_digest:
+    description:
+      - Also read the whole schema, over the same connection, for RV(schema_digest).
+      - Costs two to four times as much as all the rest, and more the more tables there are.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - pgops.migrations.connection
   - pgops.migrations.project
@@ -94,6 +101,18 @@ ledger_head:
   description: Newest applied migration.
   returned: success
   type: str
+server_major:
+  description: Major version of the server; null where there is no such database.
+  returned: success
+  type: int
+  sample: 16
+schema_digest:
+  description:
+    - With O(schema_digest), SHA-256 over the definitions of all that the database's schema holds, but for owners and rights.
+    - Databases that the same migrations made on servers of the same major version have the same one. Empty where it was not, or could not be read.
+  returned: success
+  type: str
+  sample: ''
 set_digest:
   description: SHA-256 over names and texts of all migrations in the folder; line endings do not count.
   returned: success
@@ -178,12 +197,23 @@ from ansible_collections.pgops.migrations.plugins.module_utils._url import Targe
 
 def work(module: AnsibleModule, target: Target) -> dict[str, t.Any]:
     project, folder = project_of(module.params)
-    found = survey(target, project, folder)
-    return dict(found.as_dict(), changed=False, warnings=list(project.warnings) + list(found.report.warnings))
+    server: dict[str, t.Any] = {"server_major": None, "schema_digest": ""}
+
+    def look(conn: t.Any) -> None:
+        server["server_major"] = conn.server_version // 10000
+        if module.params["schema_digest"]:
+            # Only here, for on a target each module is compiled anew in each task.
+            from ansible_collections.pgops.migrations.plugins.module_utils._schema_likeness import likeness  # noqa: PLC0415
+
+            server["schema_digest"] = likeness(conn)
+
+    found = survey(target, project, folder, also=look)
+    return dict(found.as_dict(), **server, changed=False, warnings=list(project.warnings) + list(found.report.warnings))
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=connection_argument_spec(**PROJECT_SPEC), supports_check_mode=True, **CONNECTION_RULES)
+    spec = connection_argument_spec(**PROJECT_SPEC, schema_digest=dict(type="bool", default=False))
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **CONNECTION_RULES)
     run(module, lambda target: work(module, target))
 
 

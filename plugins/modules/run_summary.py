@@ -41,6 +41,31 @@ options:
   states:
     description: Results of M(pgops.migrations.migration_info) by host, failed ones included.
     type: dict
+  waves:
+    description:
+      - What the filter P(pgops.migrations.wave_verdict#filter) said of the last wave that was judged; empty without waves.
+      - A target of a later wave is V(not_started), with the reason why its wave did not begin.
+    type: dict
+    default: {}
+  groups:
+    description:
+      - With O(states), the groups of the inventory. What differs between the targets of a group is found and told.
+      - Compared are the largest groups within one of O(environments); V(all) only where there is no other.
+    type: dict
+    default: {}
+  compare:
+    description: Names of those O(groups) that are to be compared instead, whatever their environments are.
+    type: list
+    elements: str
+    default: []
+  environments:
+    description: The environment of each target, for O(groups).
+    type: dict
+    default: {}
+  reference:
+    description: A target that the others of its group are held against, instead of what most of them have.
+    type: str
+    default: ''
   width:
     description: Width of the table.
     type: int
@@ -92,11 +117,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines:
-  description: The table, line by line, aligned, and no wider than O(width).
+  description:
+    - The table, line by line, aligned, and no wider than O(width); what needs somebody comes first, with its reason below it.
+    - Of a big fleet the others are counted; RV(rows) and the pages have all of them.
   returned: success
   type: list
   elements: str
-  sample: ["target    outcome  applied  time", "--------  -------  -------  -----", "staging1  applied        4  6.2 s"]
+  sample: ["target    outcome  time", "--------  -------  -----", "staging1  applied  6.2 s", "1 target, none needs anybody: 1 applied"]
+shown:
+  description: RV(lines), and below them where the page is.
+  returned: success
+  type: list
+  elements: str
+  sample: ["1 target, none needs anybody: 1 applied", "All of it: /var/lib/migrations/reports/20261122-1/index.html"]
 ok:
   description: Whether there is no target in RV(unsuccessful).
   returned: success
@@ -108,6 +141,30 @@ unsuccessful:
   type: list
   elements: str
   sample: []
+failing:
+  description:
+    - Those for which the play is to fail, RV(unsuccessful) without those that were never started.
+    - Where only others kept them from starting, the first of these; so it is empty only with RV(ok).
+  returned: success
+  type: list
+  elements: str
+  sample: []
+differences:
+  description: With O(groups), what differs between the targets of a group.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{group: staging, what: head, norm: 20260301_x, of: 50, differ: {20260228_a: [db7]}}]
+alike:
+  description: Whether nothing is in RV(attention), and nothing in RV(differences).
+  returned: success
+  type: bool
+  sample: true
+strictly:
+  description: In a sentence why RV(alike) is false; else empty.
+  returned: success
+  type: str
+  sample: ''
 attention:
   description: RV(unsuccessful), and with O(states) also the targets whose status is V(blocked), V(diverged), V(unmanaged) or V(absent).
   returned: success
@@ -125,13 +182,13 @@ sentences:
   type: dict
   sample: {staging1: "staging1: nothing to do, 12 migrations applied"}
 rows:
-  description: The table's rows as dictionaries.
+  description: Everything that is known of each target in figures, in the order of O(targets). Its fields are in C(docs/summary.md).
   returned: success
   type: list
   elements: dict
-  sample: [{target: staging1, outcome: applied, ok: true, applied: 4}]
+  sample: [{target: staging1, outcome: applied, ok: true, applied: 4, seconds: 6.2}]
 path:
-  description: The page C(index.md); empty where nothing is written. Beside it is the same as C(index.html).
+  description: The page C(index.md); empty where nothing is written. Beside it is the same as C(index.html), and C(summary.json).
   returned: success
   type: str
   sample: /var/lib/migrations/reports/20261122-1/index.md
@@ -152,7 +209,10 @@ import typing as t
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.pgops.migrations.plugins.module_utils import _matrix as matrix
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
+from ansible_collections.pgops.migrations.plugins.module_utils._matrix_drift import between, compared_groups, marked
+from ansible_collections.pgops.migrations.plugins.module_utils._matrix_html import index
 from ansible_collections.pgops.migrations.plugins.module_utils._module_local import run_local
 from ansible_collections.pgops.migrations.plugins.module_utils._report_files import (
     file_name,
@@ -164,26 +224,23 @@ from ansible_collections.pgops.migrations.plugins.module_utils._report_files imp
     to_json,
     write_whole,
 )
-from ansible_collections.pgops.migrations.plugins.module_utils._report_html import index
-from ansible_collections.pgops.migrations.plugins.module_utils._summary import (
-    RUN_COLUMNS,
-    STATE_COLUMNS,
-    counted,
-    index_text,
-    lines_of,
-    run_row,
-    state_row,
-)
+from ansible_collections.pgops.migrations.plugins.module_utils._summary import counted, failing, run_row, state_row, why_without
+
+#: Version of summary.json, see docs/summary.md.
+FORMAT = 2
 
 
-def record_of(params: t.Mapping[str, t.Any], target: str) -> tuple[dict[str, t.Any] | None, str]:
-    """The record of a target: its file, else what was handed over."""
+def row_of(params: t.Mapping[str, t.Any], target: str) -> dict[str, t.Any]:
+    """The row of a target: from its record in the file, else from what was handed over. One record is held at a time."""
     found, why = read_record(params["reports_dir"], params["run_id"], target)
     given = params["records"].get(target)
     given = given.get("record") if isinstance(given, dict) else None
     if found is None and given and is_record(given) and given.get("run_id") == params["run_id"]:
-        return given, ""
-    return found, why
+        return run_row(target, given)
+    if found is None:
+        return run_row(target, None, *why_without(target, why, params["waves"]))
+    report = paths_of(params["reports_dir"], params["run_id"], target)[1]
+    return dict(run_row(target, found), report=os.path.basename(report) if os.path.exists(report) else "")
 
 
 def work(module: AnsibleModule) -> dict[str, t.Any]:
@@ -192,45 +249,40 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
     if params["width"] < 40:
         raise MigrationError("width is %d; a table needs 40" % params["width"], code="OPTION_INVALID")
     targets = list(dict.fromkeys(params["targets"] or states or ()))
-    columns: tuple[str, ...]
+    differences: list[dict[str, t.Any]] = []
     if states is not None:
-        rows, columns, key = [state_row(target, states.get(target)) for target in targets], STATE_COLUMNS, "status"
+        rows, key = [state_row(target, states.get(target)) for target in targets], "status"
+        differences = between(rows, compared_groups(params["groups"], set(targets), params["environments"], params["compare"]), params["reference"])
+        marked(rows, differences)
     else:
-        rows, columns, key = [run_row(target, *record_of(params, target)) for target in targets], RUN_COLUMNS, "outcome"
-    failed = [row["target"] for row in rows if not row["ok"]]
+        rows, key = [row_of(params, target) for target in targets], "outcome"
+    unsuccessful = [row["target"] for row in rows if not row["ok"]]
     summary = {
-        "ok": not failed,
+        "ok": not unsuccessful,
         # Not "failed": Ansible takes a result with that key for a failed task.
-        "unsuccessful": failed,
-        "attention": [row["target"] for row in rows if not row["ok"] or row.get("attention")],
+        "unsuccessful": unsuccessful,
+        "failing": failing(rows) if states is None else unsuccessful,
+        "attention": [row["target"] for row in rows if matrix.needs(row)],
         "counts": counted(rows, key),
+        "differences": differences,
+        "alike": not differences and not any(matrix.needs(row) for row in rows),
         "sentences": {row["target"]: row["sentence"] for row in rows if row.get("sentence")},
         "rows": rows,
     }
     written = bool(params["reports_dir"] and params["run_id"])
     path = os.path.join(params["reports_dir"], file_name(params["run_id"]), "index.md") if written else ""
     if written and not module.check_mode:
-        folder = prepare(params["reports_dir"], params["run_id"])
-        reported = [target for target in targets if os.path.exists(paths_of(params["reports_dir"], params["run_id"], target)[1])]
-        links = {target: quote(file_name(target), safe="") + ".md" for target in reported}
+        prepare(params["reports_dir"], params["run_id"])
+        links = {row["target"]: quote(row["report"], safe="") for row in rows if row.get("report")}
         title = "Run %s: %s" % (params["run_id"], summary["counts"] or "no target")
-        write_whole(path, index_text(title, columns, rows, links))
-        if states is None:
-            write_whole(os.path.join(folder, "index.html"), _index(params, targets))
-        write_whole(os.path.join(folder, "summary.json"), to_json(dict(summary, format=1, run_id=params["run_id"])))
-    return dict(summary, changed=False, lines=lines_of(columns, rows, params["width"]), path=path)
-
-
-def _index(params: t.Mapping[str, t.Any], targets: t.Sequence[str]) -> str:
-    """The page over all targets, with links to their reports."""
-    found = {target: record_of(params, target) for target in targets}
-    links = {
-        target: quote(file_name(target), safe="") + ".html"
-        for target in targets
-        if os.path.exists(html_path_of(paths_of(params["reports_dir"], params["run_id"], target)[1]))
-    }
-    missing = {target: why for target, (record, why) in found.items() if record is None}
-    return index([record for record, _why in found.values() if record is not None], links, missing)
+        write_whole(path, matrix.page(title, rows, links, differences))
+        pages = {target: html_path_of(link) for target, link in links.items()}
+        write_whole(html_path_of(path), index(rows, pages, params["run_id"], differences))
+        write_whole(os.path.join(os.path.dirname(path), "summary.json"), to_json(dict(summary, format=FORMAT, run_id=params["run_id"])))
+    lines = matrix.lines_of(rows, params["width"], differences)
+    shown = lines + (["All of it: %s" % html_path_of(path)] if written and not module.check_mode else [])
+    strictly = "" if summary["alike"] else "; ".join([lines[-1], *(each["text"] for each in differences)])
+    return dict(summary, changed=False, lines=lines, shown=shown, strictly=strictly, path=path)
 
 
 def main() -> None:
@@ -241,6 +293,11 @@ def main() -> None:
             run_id=dict(type="str", default=""),
             records=dict(type="dict", default={}),
             states=dict(type="dict"),
+            waves=dict(type="dict", default={}),
+            groups=dict(type="dict", default={}),
+            compare=dict(type="list", elements="str", default=[]),
+            environments=dict(type="dict", default={}),
+            reference=dict(type="str", default=""),
             width=dict(type="int", default=120),
         ),
         supports_check_mode=True,

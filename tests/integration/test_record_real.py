@@ -13,10 +13,12 @@ import shutil
 import typing as t
 
 import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils import _matrix
 from ansible_collections.pgops.migrations.plugins.module_utils._report_files import to_json
-from ansible_collections.pgops.migrations.plugins.module_utils._report_html import html, index
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html import html
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown_page import report
-from ansible_collections.pgops.migrations.plugins.module_utils._summary import RUN_COLUMNS, index_text, run_row
+from ansible_collections.pgops.migrations.plugins.module_utils._summary import run_row
+from support.matrix import index
 from support.recorded import Figures, violations, wrong_figures
 from support.runbooks import Play, records
 
@@ -82,7 +84,7 @@ def test_the_records_of_all_runbooks(staging: Staging, play: Play, monkeypatch: 
     drilled = checked(staging, "done")
     assert drilled["drill"]["rto_seconds"] > 0
     kinds = [dict(record, target="target %d" % number) for number, record in enumerate((undone, applied, refused, restored, drilled))]
-    page = index_text("t", RUN_COLUMNS, [run_row(record["target"], record) for record in kinds], {})
+    page = _matrix.page("t", [run_row(record["target"], record) for record in kinds], {})
     for value, shown in Figures(index(kinds)).found:
         # Both pages over many targets say the same of each; how many there are of a kind stands in the title of the one.
         assert shown in page or value in (1, 2, 5), (value, shown, page)

@@ -15,8 +15,9 @@ import subprocess
 import typing as t
 
 import pytest
-from ansible_collections.pgops.migrations.plugins.module_utils._report_html import POLICY, html, index
+from ansible_collections.pgops.migrations.plugins.module_utils._report_html import POLICY, html
 from conftest import ROOT
+from support.matrix import index
 from support.runbooks import Play, records
 
 from tools.microcare import Staging
@@ -137,7 +138,7 @@ def test_the_policy_lets_the_page_be_and_nothing_else(browser: Browser, tmp_path
     page = tmp_path / "page.html"
     page.write_text(content, encoding="utf-8")
     quiet = browser.load(page, "--dump-dom", "--enable-logging=stderr")
-    assert "Content Security Policy" not in quiet.stderr and "1 need somebody" in quiet.stdout
+    assert "Content Security Policy" not in quiet.stderr and "1 needs somebody" in quiet.stdout
     page.write_text(content.replace("</main>", '<img src="x.png" alt=""/><script>document.title = "run"</script></main>'), encoding="utf-8")
     refused = browser.load(page, "--dump-dom", "--enable-logging=stderr")
     assert refused.stderr.count("Content Security Policy") >= 2 and "<title>run" not in refused.stdout

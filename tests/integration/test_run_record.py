@@ -167,7 +167,7 @@ def test_odd_names(reports: Reports) -> None:
     targets = [name for name in ODD[:-2] if name.strip()]
     summary = reports.summary(targets, run_id="run/../x")
     assert summary["ok"] and all(len(line) <= 120 for line in summary["lines"]), summary
-    assert len(summary["lines"]) == len(targets) + 2
+    assert len(summary["lines"]) == len(targets) + 3 and summary["lines"][-1] == "%d targets, none needs anybody: %d applied" % (len(targets), len(targets))
     page = pathlib.Path(summary["path"]).read_text()
     assert page.startswith("# Run run/../x: %d applied" % len(targets))
     assert json.loads((reports.folder / "run%2F..%2Fx" / "summary.json").read_text())["ok"] is True
