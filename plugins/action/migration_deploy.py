@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._progress import clock
+from ansible_collections.pgops.migrations.plugins.modules.migration_deploy import main
 from ansible_collections.pgops.migrations.plugins.plugin_utils._detached import AT_WORK, Detached, end_with_ansible
+from ansible_collections.pgops.migrations.plugins.plugin_utils._in_controller import InController
 from ansible_collections.pgops.migrations.plugins.plugin_utils._live import Live
 
 #: How often it is looked whether somebody else's run has ended.
@@ -20,14 +21,13 @@ LOOK_SECONDS = 3.0
 DEFAULTS = {"follow": 3600, "reconnect": 300}
 
 
-class ActionModule(ActionBase):
+class ActionModule(InController):
     """Waits for the run that is at work, then deploys, and shows how far it is."""
 
-    _supports_check_mode = True
-    _supports_async = True
+    mains = {"pgops.migrations.migration_deploy": main}
 
     def run(self, tmp: t.Any = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result = super().run(tmp, task_vars)
+        result = super(InController, self).run(tmp, task_vars)
         variables: dict[str, t.Any] = task_vars or {}
         args = dict(self._task.args)
         if self._task.async_val:
@@ -50,6 +50,10 @@ class ActionModule(ActionBase):
             detached.forget([job["folder"] for job in left])
         result.update(found)
         return result
+
+    def _may(self, task_vars: t.Mapping[str, t.Any]) -> bool:
+        # A check reads; what writes is started apart from here.
+        return bool(self._task.check_mode) and super()._may(task_vars)
 
     def _followed(self, detached: Detached, live: Live, follow: float) -> dict[str, t.Any]:
         """The deploy's result, after the end of whoever was at work before it."""

@@ -42,8 +42,8 @@ options:
   phases:
     description:
       - The results of the phases as they were registered, by name. Empty, skipped and failed results are welcome.
-      - Known names are V(status), V(guard), V(preflight), V(server), V(choice), V(recovery), V(reverse), V(backup), V(deploy), V(verification), V(resolve),
-        V(restore), V(restore_verification), V(external), V(retention) and V(drill). Others are kept in the record under C(other).
+      - Known names are V(status), V(guard), V(preflight), V(server), V(certificate), V(choice), V(recovery), V(reverse), V(backup), V(deploy),
+        V(verification), V(resolve), V(restore), V(restore_verification), V(external), V(retention) and V(drill). Others are kept in the record under C(other).
     type: dict
     default: {}
   error:
@@ -72,6 +72,12 @@ options:
     description: When the run began, as ISO 8601. Empty means that it is not known, and so is the duration.
     type: str
     default: ''
+  prepare:
+    description:
+      - Only make sure that the run can be recorded, before it begins. The folder is made, or it fails with C(RECORD_UNWRITABLE).
+      - Nothing is recorded, and no more is returned than C(changed).
+    type: bool
+    default: false
 extends_documentation_fragment:
   - pgops.migrations.attributes
 attributes:
@@ -213,6 +219,10 @@ def work(module: AnsibleModule) -> dict[str, t.Any]:
     for name in ("run_id", "target"):
         if not params[name].strip():
             raise MigrationError("%s is empty" % name, code="OPTION_INVALID")
+    if params["prepare"]:
+        if not module.check_mode:
+            prepare(params["reports_dir"], params["run_id"])
+        return {"changed": False}
     record = build_record(
         phases=params["phases"],
         error=params["error"],
@@ -257,6 +267,7 @@ def main() -> None:
             revision=dict(type="str", default=""),
             operator=dict(type="str", default=""),
             started_at=dict(type="str", default=""),
+            prepare=dict(type="bool", default=False),
         ),
         supports_check_mode=True,
     )

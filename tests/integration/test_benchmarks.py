@@ -66,6 +66,7 @@ SMALL = {
     "fingerprint": (("--size", "5MB"), ["full", "full", "wide", "counts", "counts"]),
     "info": (("--migrations", "4"), ["info", "info", "info", "nothing"]),
     "deploy": (("--migrations", "4", "--only", "direct"), ["direct", "direct", "direct"]),
+    "fleet": (("--targets", "2", "--servers", "1"), ["nothing", "cpu", "whole"] * 2),
 }
 
 
