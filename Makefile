@@ -2,7 +2,7 @@
 # A stamp is a copy of the list as it was installed, so only a changed list is installed again.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node browser demo test lint bench clean
+.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node browser servers demo test lint bench clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -80,11 +80,15 @@ node:
 browser:
 	@cd tests/browser && { command -v npm >/dev/null || exit 0; cmp -s package-lock.json node_modules/.installed-package-lock.json || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed-package-lock.json; }; }
 
+# PostgreSQL 14, for the tests on all major versions.
+servers:
+	@cd tests/servers && { command -v npm >/dev/null || exit 0; cmp -s package-lock.json node_modules/.installed-package-lock.json || { npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && cp package-lock.json node_modules/.installed-package-lock.json; }; }
+
 # DEMO, DEMO_ROWS and PG_BIN need no mention: make hands on what came by its environment or its command line.
 demo: venv-runtime postgres node ## show a deployment, a failure and the way back on a private server (DEMO=, DEMO_ROWS=)
 	@$(BIN)/python tools/demo.py
 
-test: venv postgres-wheel node browser ## run all tests
+test: venv postgres-wheel node browser servers ## run all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: venv ## check style, types and documentation
@@ -92,9 +96,9 @@ lint: venv ## check style, types and documentation
 	$(BIN)/mypy
 	$(BIN)/ansible-lint --offline
 
-bench: venv-runtime postgres-wheel $(if $(filter deploy info,$(BENCH)),node) ## compare with the bare commands (BENCH=rollback, deploy, fingerprint or info)
-	@case '$(BENCH)' in rollback|deploy|fingerprint|info) ;; \
-		*) echo "error: no benchmark '$(BENCH)'. Next: make bench BENCH=rollback (or deploy, fingerprint, info)" >&2; exit 2;; esac; \
+bench: venv-runtime postgres-wheel $(if $(filter deploy info,$(BENCH)),node) ## compare with the bare commands (BENCH=rollback, deploy, fingerprint, info, fleet or forecast)
+	@case '$(BENCH)' in rollback|deploy|fingerprint|info|fleet|forecast) ;; \
+		*) echo "error: no benchmark '$(BENCH)'. Next: make bench BENCH=rollback (or deploy, fingerprint, info, fleet, forecast)" >&2; exit 2;; esac; \
 	$(BIN)/python benchmarks/$(BENCH).py $(BENCH_ARGS)
 
 clean: ## stop the demo's servers and delete what was made here, but for .venv and node_modules

@@ -13,9 +13,11 @@ import tarfile
 import pytest
 from support import tree
 
+#: Lists that ansible-builder looks for in the root; see meta/execution-environment.yml.
+EE = {"ee-bindep.txt", "ee-requirements.txt"}
 #: What a run needs; everything else in the tarball is a page or a list of changes.
 CONTENT = {"meta", "playbooks", "plugins", "roles"}
-BESIDES = {"CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "changelogs", "docs"}
+BESIDES = {"CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "changelogs", "docs", *EE}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from support import sshd
 
 SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
 
@@ -19,6 +20,8 @@ SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/mole
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario(scenario: str, tmp_path: pathlib.Path) -> None:
+    if scenario == "fleet" and sshd.PROGRAM is None:
+        pytest.skip("sshd is not installed")
     # Molecule keeps its state below HOME; one of its own keeps parallel runs apart and the user's home clean.
     env = {**os.environ, "HOME": str(tmp_path), "NO_COLOR": "1"}
     env.pop("PYTHONPATH", None)
@@ -26,5 +29,5 @@ def test_scenario(scenario: str, tmp_path: pathlib.Path) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
 
 
-def test_there_are_the_three_scenarios() -> None:
-    assert {"default", "failed_migration", "rollback"} <= set(SCENARIOS)
+def test_there_are_the_four_scenarios() -> None:
+    assert {"default", "failed_migration", "fleet", "rollback"} <= set(SCENARIOS)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.pgserver.programs import WHEEL, WHEEL18, PgServerError, Programs
+from tools.pgserver.programs import CARRIED, PgServerError, Programs
 
 ACCOUNTS = ("postgres", "nobody")
 
@@ -89,7 +89,7 @@ def usable_by(account: Account, programs: Programs) -> tuple[Programs, str]:
     if account.can("-x", programs.bin_dir / "postgres"):
         return programs, ""
     tree = programs.bin_dir.parent
-    if tree.parent.name not in (WHEEL, WHEEL18):
+    if tree.parent.name not in CARRIED:
         raise PgServerError(
             f"The account {account.name} cannot run the programs in {programs.bin_dir}.\n"
             "Next: set PG_BIN to a directory that every account may enter, or PGSERVER_ACCOUNT to one that may."

