@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import source_of
-from ansible_collections.pgops.migrations.plugins.module_utils._record_others import resolved_text, run_text
+from ansible_collections.pgops.migrations.plugins.module_utils._record_others import resolved_text, run_text, uncertified
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
 from ansible_collections.pgops.migrations.plugins.module_utils._report_markdown import block
 from ansible_collections.pgops.migrations.plugins.module_utils._sentence_back import lost_by_script, script_of
@@ -56,7 +56,8 @@ def _deployed(record: Record) -> list[Entry]:
     note = _NOTES.get(outcome, "")
     undone = list(((record.get("other") or {}).get("reverse") or {}).get("undone") or ())
     takes_back = "takes back %s" % ", ".join(undone) if undone else ""
-    note = "; ".join(part for part in (takes_back, note) if part)
+    unrehearsed = uncertified((record.get("other") or {}).get("certificate") or {}).strip(" (.)")
+    note = "; ".join(part for part in (takes_back, note, unrehearsed) if part)
     found: list[Entry] = [(entry["name"], "rolled_back" if back else "applied", entry["seconds"], note) for entry in deploy.get("applied") or ()]
     if failed.get("name"):
         said = " ".join(part for part in (failed.get("state"), failed.get("sqlstate"), failed.get("error")) if part)

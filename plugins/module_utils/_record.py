@@ -22,7 +22,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._errors import CO
 from ansible_collections.pgops.migrations.plugins.module_utils._outcome import PHASES, WRITING, View, decide
 from ansible_collections.pgops.migrations.plugins.module_utils._record_bounds import fit
 from ansible_collections.pgops.migrations.plugins.module_utils._record_counts import row_counts
-from ansible_collections.pgops.migrations.plugins.module_utils._record_others import followed, resolved, told
+from ansible_collections.pgops.migrations.plugins.module_utils._record_others import followed, resolved, told, uncertified
 from ansible_collections.pgops.migrations.plugins.module_utils._record_phases import reduced
 from ansible_collections.pgops.migrations.plugins.module_utils._record_times import between, zoned
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
@@ -110,7 +110,7 @@ def build_record(
         "followed": followed(given),
         "resolved": resolved(given, view.runbook),
     }
-    record["sentence"] += told(record)
+    record["sentence"] += uncertified(results.get("certificate") or {}) + told(record)
     for name in ("preflight", "backup", "deploy", "verification", "restore", "drill"):
         record[name] = results.get(name)
     record["other"] = {name: result for name, result in results.items() if name not in record}
@@ -182,7 +182,8 @@ def _error(result: Result, phase: str) -> dict[str, str]:
     if advice:
         step, text = step or line(advice.group(1), _STEP).rstrip("."), text[: advice.start()]
     if result.get("unreachable"):
-        text = "unreachable: %s" % text
+        # Ansible's own failure, which knows no codes.
+        code, step = code or "TARGET_UNREACHABLE", step or CODES["TARGET_UNREACHABLE"][1]
     return {"code": code, "msg": line(text, 400), "next_step": step, "phase": line(phase or ("verification" if code in _OF_VERIFICATION else ""))}
 
 

@@ -99,4 +99,15 @@ def told(record: Result) -> str:
     return " (Before it: %s.)" % ". ".join(each[:1].upper() + each[1:] for each in found) if found else ""
 
 
-__all__ = ("followed", "resolved", "resolved_text", "run_text", "told")
+def uncertified(guard: Result) -> str:
+    """What the sentence says where production was migrated without a rehearsal, because somebody typed so; empty else.
+
+    :param guard: the phase C(certificate).
+    """
+    if not guard.get("overridden"):
+        return ""
+    said = "Went WITHOUT a valid rehearsal, %s; the reason that was typed: %s"
+    return " (%s.)" % (said % (line(guard.get("refusal_code") or ""), line(guard.get("override_reason") or "", 300).rstrip(".")))
+
+
+__all__ = ("followed", "resolved", "resolved_text", "run_text", "told", "uncertified")

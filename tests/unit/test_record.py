@@ -85,12 +85,12 @@ CASES: list[tuple[str, dict[str, t.Any], str, str]] = [
         "the database was not touched. LOCKED: run 7 holds",
     ),
     ("deploy refused although code is hidden by failed_when", {"deploy": dict(failed("LOCKED", "run 7"), failed=False)}, "refused", "LOCKED: run 7. Next"),
-    ("unreachable before", {"preflight": UNREACHABLE}, "refused", "unreachable: Failed to connect"),
+    ("unreachable before", {"preflight": UNREACHABLE}, "refused", "TARGET_UNREACHABLE: Failed to connect"),
     (
         "unreachable in the deploy",
         dict(RUN, deploy=UNREACHABLE, verification={}),
         "failed",
-        "FAILED. The deploy failed (unreachable: Failed to connect to the host via ssh); what was applied is not known. Not rolled back, restore point",
+        "FAILED. The deploy failed (TARGET_UNREACHABLE: Failed to connect to the host via ssh); what was applied is not known. Not rolled back, restore point",
     ),
     ("connection lost in the deploy", dict(RUN, deploy=failed("CONNECTION_LOST", "gone"), verification={}), "failed", "what was applied is not known"),
     (
@@ -295,7 +295,7 @@ def test_a_drill_in_the_table() -> None:
     found = record(runbook="restore_drill", phases={"drill": DRILLED})
     assert [phase["seconds"] for phase in found["phases"]] == [200.4], "the total is no phase of its own"
     row = run_row("staging1", found)
-    assert (row["restore point"], row["rto"], row["note"], row["ok"]) == (POINT["id"], "3 min 20 s", "1 h 0 min old", True)
+    assert (row["restore_point"], row["rto_seconds"], row["note"], row["ok"]) == (POINT["id"], 200.4, "1 h 0 min old", True)
 
 
 @pytest.mark.parametrize(("phases", "outcome", "words"), [case[1:] for case in ROLLBACKS], ids=[case[0] for case in ROLLBACKS])
@@ -507,7 +507,20 @@ def test_database_is_named_by_the_restore_point() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected"), [(0, "0.0 s"), (0.0019, "1.9 ms"), (0.049, "49 ms"), (0.05, "0.1 s"), (6.24, "6.2 s"), (59.96, "1 min 0 s"), (200, "3 min 20 s"), (3840, "1 h 4 min"), (None, ""), (True, ""), ("x", "")]
+    ("seconds", "expected"),
+    [
+        (0, "0.0 s"),
+        (0.0019, "1.9 ms"),
+        (0.049, "49 ms"),
+        (0.05, "0.1 s"),
+        (6.24, "6.2 s"),
+        (59.96, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3840, "1 h 4 min"),
+        (None, ""),
+        (True, ""),
+        ("x", ""),
+    ],
 )
 def test_seconds(seconds: t.Any, expected: str) -> None:
     assert seconds_text(seconds) == expected
