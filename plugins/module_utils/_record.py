@@ -34,6 +34,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._words import plu
 FORMAT = 1
 Result = t.Mapping[str, t.Any]
 #: Longest next step: it may hold a command, which must not be cut.
+_PREFIX = "Task failed: "
 _STEP = 4000
 _NEXT_STEP = re.compile(r"\s*\bNext: (.*)\Z", re.S)
 _CODE = re.compile(r"(?:^|(?<=: ))([A-Z][A-Z0-9_]{3,}): ")
@@ -175,6 +176,8 @@ def _error(result: Result, phase: str) -> dict[str, str]:
     """
     code, step = line(result.get("code") or ""), line(result.get("next_step") or "", _STEP)
     text = str(result.get("msg") or result.get("message") or result.get("module_stderr") or "").strip()
+    # What newer versions of Ansible put before all that they say.
+    text = text[len(_PREFIX) :] if text.startswith(_PREFIX) else text
     worded = next((found for found in _CODE.finditer(text) if found.group(1) in CODES), None)
     if worded and code in ("", worded.group(1)):
         code, text = worded.group(1), text[worded.end() :]

@@ -25,6 +25,8 @@ FAIL_ON = (
     "table_added", "table_gone", "rows_fewer", "content_changed", "content_not_compared", "sequence_back", "large_objects_fewer", "large_objects_changed",
     "object_added", "object_removed", "object_changed", "expectation_missed",
 )  # fmt: skip
+#: Tables of the canary, the slowest first, that a failure tells of.
+_TABLES = 5
 _OF_DEPLOY = ("failed_migration", "sqlstate", "applied", "planned", "status", "output", "evidence")
 _LIVE = {
     True: "ledger and schema of the live database are as they were",
@@ -103,6 +105,9 @@ def failure(error: MigrationError, database: str, phase: str, told: Result, unto
         step = _ASTRAY if phase == "deploy" and error.code == "LOCKED" else _AGAIN
     # A failure cannot warn: the key is Ansible's own.
     said = {name: value for name, value in told.items() if name != "warnings"}
+    # Ansible prints all of a failure above its message.
+    canary = dict(said.get("canary") or {})
+    said.update(canary=dict(canary, tables=list(canary.get("tables") or ())[:_TABLES]) if canary else {})
     return MigrationError(msg, code=error.code, next_step=step, **dict(said, **keep, warned=list(told.get("warnings") or ()), failed_in=phase, deploy=deploy))
 
 

@@ -17,6 +17,8 @@ import dataclasses
 from ansible_collections.pgops.migrations.plugins.module_utils._check import FAIL, PASS, SKIPPED, WARN
 from ansible_collections.pgops.migrations.plugins.module_utils._loss_table import source_of
 from ansible_collections.pgops.migrations.plugins.module_utils._redaction import line
+from ansible_collections.pgops.migrations.plugins.module_utils._report_boxes_rehearsal import answers as rehearsed
+from ansible_collections.pgops.migrations.plugins.module_utils._report_boxes_rehearsal import checks_of, rehearsal_of
 from ansible_collections.pgops.migrations.plugins.module_utils._report_boxes_run import NONE, Answer, Record, Run
 from ansible_collections.pgops.migrations.plugins.module_utils._report_commands import rollback_command
 from ansible_collections.pgops.migrations.plugins.module_utils._report_words import duration_text
@@ -72,7 +74,8 @@ class Box:
 
 def boxes(record: Record) -> list[Box]:
     """Every box of both lists, in the guide's order."""
-    run = Run(record)
+    run, rehearsal = Run(record), rehearsal_of(record)
+    run.checks.update(checks_of(rehearsal))
     answers: dict[str, Answer] = {
         "staging_test": _staging_test(run),
         "migration_time": _migration_time(run),
@@ -94,6 +97,7 @@ def boxes(record: Record) -> list[Box]:
         "deployed_production": _tested(run, "production"),
         "post_verification": _post_verification(run),
     }
+    answers.update(rehearsed(rehearsal, run.environment, str((record.get("error") or {}).get("code") or "")))
     return [Box(kind, name, text, answers[name][0], line(answers[name][1], 400)) for kind, texts in BOXES.items() for name, text in texts.items()]
 
 

@@ -55,6 +55,8 @@ class Fleet:
             "migration_engine": "direct", "migration_migrations_dir": self.migrations, "migration_certificate_dir": self.certificates,
             "migration_reports_dir": self.reports, "migration_backup_dir": self.backups, "migration_pg_bin_dir": bin_dir,
             "migration_journal_dir": str(folder / "jobs"), "backup_globals": False, "verification_checks": ["ledger"],
+            # What other tests look at, left out for the time that it takes.
+            "migrate_deploy_detach": False, "migrate_deploy_monitor": False,
         }  # fmt: skip
         hosts: dict[str, dict[str, t.Any]] = {name: {"migration_database_url": target.prisma_url()} for name, target in targets.items()}
         hosts["gone"] = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1, "migration_database_url": "postgresql://x@localhost/x"}
@@ -63,8 +65,8 @@ class Fleet:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": variables, "children": groups}}), encoding="utf-8")
 
-    def run(self, *arguments: str, **variables: t.Any) -> subprocess.CompletedProcess[str]:
-        command = ["ansible-playbook", "-i", str(self.folder / "hosts.yml"), str(ROOT / "playbooks/production_migrate.yml"), "-e", json.dumps(variables)]
+    def run(self, *arguments: str, playbook: str = "production_migrate.yml", **variables: t.Any) -> subprocess.CompletedProcess[str]:
+        command = ["ansible-playbook", "-i", str(self.folder / "hosts.yml"), str(ROOT / "playbooks" / playbook), "-e", json.dumps(variables)]
         env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "200"}
         return subprocess.run([*command, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
 
@@ -149,6 +151,9 @@ def test_a_target_without_a_valid_certificate_is_refused_before_anything_is_touc
     # Not production: nothing of it is even looked at.
     staging = fleet.run(migration_targets="p5", migration_environment="staging")
     assert staging.returncode == 2 and fleet.records()["p5"]["error"]["code"] == "WRONG_ENVIRONMENT"
+    # And nobody comes around the certificate by another runbook.
+    around = fleet.run(migration_targets="p5", playbook="staging_migrate.yml")
+    assert around.returncode == 2 and "Next: use production_migrate.yml" in around.stdout and fleet.applied() == before, around.stdout
 
 
 def test_a_failing_wave_stops_the_run_and_the_same_command_finishes_it(fleet: Fleet) -> None:

@@ -537,3 +537,11 @@ def test_counts_and_checks_of_the_verification() -> None:
     assert (found["row_counts"], found["row_counts_of"]) == (counts, "verification")
     assert found["verification"]["checks"] == checks and "row_counts" not in found["verification"]
     assert found["phases"][-1]["sentence"] == "0 findings, failed checks: sequences"
+
+
+@pytest.mark.parametrize("said", ["the server is gone", "Task failed: the server is gone"])
+def test_what_ansible_puts_before_a_message_is_left_out(said: str) -> None:
+    record = build_record(
+        run_id="r", runbook="staging_migrate", target="t", phases={"deploy": {"msg": said, "failed": True}}, finished_at="2026-11-22T17:00:00Z"
+    )
+    assert record["error"]["msg"] == "the server is gone" and "Task failed" not in record["sentence"]
