@@ -96,7 +96,7 @@ class RehearsalOptions:
         check = {name: value for name, value in self.check.items() if value and name not in BUDGETS}
         deploying = {name: self.deploy.get(name) or "" for name in ("engine", "deploy_command", "lock_timeout", "statement_timeout")}
         found = dict(deploying, source=self.source, checks=sorted(self.checks), fail_on=sorted(self.fail_on), expect=list(self.expect), check=check)
-        found.update(self.preparation.deciding())
+        found.update(self.preparation.deciding(), elsewhere=self.copy.elsewhere is not None)
         return t.cast("dict[str, t.Any]", plain(found))
 
     def budgets(self) -> dict[str, float]:
@@ -183,17 +183,17 @@ class _Run:
             own = DrillOptions(maintenance_db=options.copy.maintenance_db, run_id=self.run_id, lock_wait=options.copy.lock_wait)
             with contextlib.ExitStack() as stack:
                 with self._in("slot"):
-                    slot = server_slot(self.target, options.copy.at_once, options.copy.at_once_wait, options.copy.maintenance_db, self.run_id)
+                    slot = server_slot(source.place, options.copy.at_once, options.copy.at_once_wait, options.copy.maintenance_db, self.run_id)
                     stack.enter_context(slot)
-                lock = stack.enter_context(drill_lock(self.target, own))
+                lock = stack.enter_context(drill_lock(source.place, own))
                 no_timeouts(lock)
-                self.seen["cleared"] = clear(lock, self.target)
+                self.seen["cleared"] = clear(lock, source.place)
                 try:
                     certificate = self._on_copy(lock, source, state, str(planned["migrations_dir"]), path)
                 finally:
                     # Also of one that failed: what is said to be gone is looked for.
                     with contextlib.suppress(MigrationError, psycopg2.Error):
-                        self.seen["warnings"] += ["%s could not be dropped; the next rehearsal does it" % name for name in left(lock, self.target)]
+                        self.seen["warnings"] += ["%s could not be dropped; the next rehearsal does it" % name for name in left(lock, source.place)]
         with self._in("certificate"):
             _certificate_file.write(path, certificate, options.sign_with, options.copy.gpg_home)
         return dict(self.told(), **dict(nothing, changed=True, passed=True, certificate=_shown(path, certificate)))
@@ -217,7 +217,7 @@ class _Run:
         texts = migration_texts(folder, state["migrations"])
         with contextlib.ExitStack() as stack:
             with self._in("copy"):
-                copy = dataclasses.replace(self.target, dbname=stack.enter_context(source.copied(lock)))
+                copy = dataclasses.replace(source.place, dbname=stack.enter_context(source.copied(lock)))
                 stack.enter_context(cleared_after(lock, copy))
             with self._in("prove"):
                 before = self._fingerprint(copy, texts)

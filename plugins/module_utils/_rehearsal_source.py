@@ -64,6 +64,8 @@ class SourceOptions:
     at_once: int = 0
     at_once_wait: float = 3600.0
     run_id: str = ""
+    #: Any database of another server, where the copy is made instead.
+    elsewhere: Target | None = None
 
     @property
     def decryption(self) -> Decryption:
@@ -87,10 +89,13 @@ class Source:
 
     def __init__(self, target: Target, options: SourceOptions) -> None:
         self.target, self.options = target, options
+        #: The database's name on the server of the copy; there it need not exist.
+        self.place = dataclasses.replace(options.elsewhere, dbname=target.dbname, schema=target.schema) if options.elsewhere else target
         self.point: dict[str, t.Any] = {}
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.identity: dict[str, t.Any] = {}
+        self.there: dict[str, t.Any] = {}
         self.live: dict[str, t.Any] = {}
 
     @contextlib.contextmanager
@@ -100,14 +105,26 @@ class Source:
 
     def check(self) -> None:
         """All that can be refused before something is made. The live database is only asked for its properties."""
-        demand_right(self.target, self.options.name)
-        with connection(self.target, application_name=self.options.name, settings=QUIET, read_only=True) as conn:
+        entry = dataclasses.replace(self.place, dbname=self.options.maintenance_db) if self.options.elsewhere else self.target
+        demand_right(entry, self.options.name)
+        with contextlib.ExitStack() as stack:
+            conn = stack.enter_context(connection(self.target, application_name=self.options.name, settings=QUIET, read_only=True))
             self.identity = identify(conn)
             demand_writable(dict(self.identity, read_only=False))
             self.live = read_settings(conn, int(self.identity["database_oid"]))
-            self._check(conn)
+            beside = conn
+            if self.options.elsewhere:
+                beside = stack.enter_context(connection(entry, application_name=self.options.name, settings=QUIET, read_only=True))
+            self.there = identify(beside) if self.options.elsewhere else self.identity
+            demand_writable(dict(self.there, read_only=False))
+            majors = [int(each["server_version_num"]) // 10000 for each in (self.identity, self.there)]
+            if majors[0] != majors[1]:
+                why = "%s is on PostgreSQL %d, and the server of the rehearsal is %d" % (self.target.dbname, majors[0], majors[1])
+                raise MigrationError(why, code="VERSION_MISMATCH", next_step="rehearse on a server of the same major version")
+            self._check(beside)
 
-    def _check(self, conn: t.Any) -> None:
+    def _check(self, beside: t.Any) -> None:
+        """:param beside: a connection on the server of the copy."""
         raise NotImplementedError
 
     def copied(self, lock: t.Any) -> t.ContextManager[str]:
@@ -131,7 +148,7 @@ class Source:
         :raises MigrationError: ``RESTORE_PREREQUISITE`` where this role may not set it, for then the way back of the live database fails, too.
         """
         oid = database_oid(lock, name) or 0
-        rehearse_settings(lock, name, oid, self.live, str(self.identity["current_user"]))
+        rehearse_settings(lock, name, oid, self.live, str(self.there["current_user"]))
         apply_settings(lock, name, oid, dict(read_settings(lock, oid), settings=self.live["settings"]))
 
 
@@ -158,14 +175,14 @@ class FromPoint(Source):
         with in_use(self.path):
             yield
 
-    def _check(self, conn: t.Any) -> None:
+    def _check(self, beside: t.Any) -> None:
         with timed(self.seconds, "check"):
             self.manifest = load(self.path)
             demand_same_database(self.manifest, self.identity)
-            self.program = find_program("pg_restore", self.identity["server_version_num"], self.options.pg_bin_dir)
-            self.warnings += prerequisites(conn, self.manifest, self.identity)
+            self.program = find_program("pg_restore", self.there["server_version_num"], self.options.pg_bin_dir)
+            self.warnings += prerequisites(beside, self.manifest, self.there)
             # The copy, and the one that the way back restores beside it.
-            demand_room(conn, self.target, self.identity, int(2 * self.manifest.target["size_bytes"] * ROOM))
+            demand_room(beside, self.target, self.there, int(2 * self.manifest.target["size_bytes"] * ROOM))
 
     @contextlib.contextmanager
     def copied(self, lock: t.Any) -> t.Iterator[str]:
@@ -174,12 +191,12 @@ class FromPoint(Source):
             read_through(self.program, self.path, self.manifest, self.target, options.decryption)
         with contextlib.ExitStack() as stack:
             with making_room():
-                name = stack.enter_context(scratch_database(self.target, lock, self.live, DRILL, options.run_id))
+                name = stack.enter_context(scratch_database(self.place, lock, self.live, DRILL, options.run_id))
             with private_umask(), timed(self.seconds, "restore"):
-                superuser = bool(self.identity["superuser"])
-                fill(self.target, name, self.program, self.path, self.manifest, options.jobs, superuser, options.name, options.decryption)
+                superuser = bool(self.there["superuser"])
+                fill(self.place, name, self.program, self.path, self.manifest, options.jobs, superuser, options.name, options.decryption)
             with timed(self.seconds, "analyze"):
-                analyze(self.target, name, options.name)
+                analyze(self.place, name, options.name)
             self.carry_settings(lock, name)
             yield name
 
@@ -214,14 +231,16 @@ class FromTemplate(Source):
         super().__init__(target, options)
         if options.restore_point:
             raise MigrationError("source is template, and a restore point is named", code="OPTION_INVALID")
+        if options.elsewhere:
+            raise MigrationError("source is template, and a server copies its own databases only", code="OPTION_INVALID")
         self.snapshot: dict[str, t.Any] = {}
 
-    def _check(self, conn: t.Any) -> None:
-        demand_room(conn, self.target, self.identity, int(2 * self.identity["size_bytes"] * ROOM))
-        with contextlib.closing(maintenance_connection(self.target, self.options.maintenance_db, self.options.run_id)) as beside:
+    def _check(self, beside: t.Any) -> None:
+        demand_room(beside, self.target, self.identity, int(2 * self.identity["size_bytes"] * ROOM))
+        with contextlib.closing(maintenance_connection(self.target, self.options.maintenance_db, self.options.run_id)) as conn:
             # Our own session is about to end.
-            conn.close()
-            self._demand_alone(beside)
+            beside.close()
+            self._demand_alone(conn)
 
     def _demand_alone(self, conn: t.Any) -> None:
         """Sessions that are about to end, our own of a moment ago among them, are waited for."""

@@ -42,6 +42,11 @@ options:
     description: Id or folder of a restore point. Empty means the newest usable dump. It must hold the present ledger and schema.
     type: str
     default: ''
+  elsewhere_url:
+    description:
+      - URL of any database on another server, where the copy is made instead. Its role needs CREATEDB there, and the roles that own the objects must exist.
+      - The server must be of the same major version. Not with O(source=template).
+    type: str
   max_age:
     description:
       - Accept the certificate of an earlier rehearsal of the same, from the same restore point, that is not older than so many hours.
@@ -398,15 +403,15 @@ _OPTIONS = ("certificate_dir", "source", "max_age", "checks", "fail_on", "expect
 def options_of(module: AnsibleModule) -> RehearsalOptions:
     """What the options of the module mean."""
     given = {name: value for name, value in module.params.items() if value is not None}
-    production = parse_url(given["forecast_url"]) if given.get("forecast_url") else None
-    if production is not None:
-        module.no_log_values.update(production.secrets())
+    production, elsewhere = (parse_url(given[name]) if given.get(name) else None for name in ("forecast_url", "elsewhere_url"))
+    for other in (production, elsewhere):
+        module.no_log_values.update(other.secrets() if other else ())
     names = [field.name for field in dataclasses.fields(SourceOptions)]
     check = {name: given[name] for name in _CHECK if name in given}
     return RehearsalOptions(
         deploy={name: given[name] for name in _DEPLOY if name in given},
         check=dict(check, timeout=float(given["check_timeout"]), tolerated=given["tolerate"]),
-        copy=SourceOptions(**{name: given[name] for name in names if name in given}),
+        copy=SourceOptions(elsewhere=elsewhere, **{name: given[name] for name in names if name in given}),
         production=production,
         preparation=Preparation(given["masking"], given["scale"], production),
         **{name: given[name] for name in _OPTIONS},
@@ -422,6 +427,7 @@ def main() -> None:
             source=dict(type="str", choices=[RESTORE_POINT, TEMPLATE], default=RESTORE_POINT),
             backup_dir=dict(type="path"),
             restore_point=dict(type="str", default=""),
+            elsewhere_url=dict(type="str", no_log=True),
             max_age=dict(type="float", default=24),
             sign_with=dict(type="str", default=""),
             gpg_home=dict(type="path"),
