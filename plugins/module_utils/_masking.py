@@ -80,7 +80,7 @@ def keep_closed(conn: t.Any, name: str) -> list[Grant]:
     found = row(conn, "SELECT oid::bigint, pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = %s", (name,))
     if found is None:
         raise MigrationError("there is no database %s to mask" % name, code="MASKING_FAILED")
-    oid, owner = found
+    oid, owner = found[0], found[1]
     before = read_grants(conn, oid)
     with _transaction(conn):
         close_to_public(conn, name, oid, owner)

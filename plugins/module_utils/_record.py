@@ -176,11 +176,11 @@ def _error(result: Result, phase: str) -> dict[str, str]:
     """
     code, step = line(result.get("code") or ""), line(result.get("next_step") or "", _STEP)
     text = str(result.get("msg") or result.get("message") or result.get("module_stderr") or "").strip()
-    # What newer versions of Ansible put before all that they say.
-    text = text[len(_PREFIX) :] if text.startswith(_PREFIX) else text
     worded = next((found for found in _CODE.finditer(text) if found.group(1) in CODES), None)
     if worded and code in ("", worded.group(1)):
         code, text = worded.group(1), text[worded.end() :]
+    # What newer versions of Ansible put before all that they say.
+    text = text.strip()[len(_PREFIX) :] if text.strip().startswith(_PREFIX) else text
     advice = _NEXT_STEP.search(text)
     if advice:
         step, text = step or line(advice.group(1), _STEP).rstrip("."), text[: advice.start()]

@@ -11,8 +11,10 @@ import pathlib
 import pytest
 from support import sanity, tree
 
-#: The oldest and the newest; what compiles and can be imported on both does so on those between.
-ELSEWHERE = [version for version in (sanity.PYTHONS[0], sanity.PYTHONS[-1]) if version != sanity.OWN]
+#: What compiles and can be imported on the oldest and here does so on those between, and mostly on newer ones.
+ELSEWHERE = [
+    pytest.param(version, marks=[pytest.mark.exhaustive] if version != sanity.PYTHONS[0] else []) for version in sanity.PYTHONS if version != sanity.OWN
+]
 
 
 @pytest.fixture(scope="module")

@@ -41,6 +41,7 @@ def left_in(folder: pathlib.Path) -> list[str]:
     return found
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_small_run_prints_every_line_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
     folder, written = tmp_path / "here", tmp_path / "found.json"

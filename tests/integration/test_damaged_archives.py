@@ -35,7 +35,7 @@ class Points(t.NamedTuple):
     options: dict[str, t.Any]
 
 
-@pytest.fixture(params=["directory", "custom", "age"])
+@pytest.fixture(params=["directory", pytest.param("custom", marks=[pytest.mark.exhaustive]), "age"])
 def points(request: pytest.FixtureRequest, cluster: t.Any, database: t.Any, scratch: pathlib.Path, tmp_path: pathlib.Path) -> Points:
     target, foreign = filled(database()), filled(database())
     options: dict[str, t.Any] = {"format": request.param}

@@ -18,7 +18,7 @@ SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/mole
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [pytest.param(name, marks=[pytest.mark.exhaustive] if name == "failed_migration" else []) for name in SCENARIOS])
 def test_scenario(scenario: str, tmp_path: pathlib.Path) -> None:
     if scenario == "fleet" and sshd.PROGRAM is None:
         pytest.skip("sshd is not installed")

@@ -27,7 +27,7 @@ from support.histories import INSERT, LEDGER, History, generate
 from support.prisma import PrismaProject
 
 CHUNK = 18
-CHUNKS = 5
+CHUNKS = 8
 
 
 def write_database(conn: t.Any, history: History) -> None:
@@ -95,7 +95,7 @@ def finished_names(conn: t.Any, schema: str) -> list[str]:
 
 @pytest.mark.prisma
 @pytest.mark.slow
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize("chunk", [pytest.param(chunk, marks=[pytest.mark.exhaustive] if chunk > 1 else []) for chunk in range(CHUNKS)])
 def test_prediction_equals_the_next_deploy(chunk: int, prisma: PrismaProject, database: t.Callable[..., Target], admin: t.Callable[..., t.Any]) -> None:
     target = database()
     conn = admin(target.dbname)

@@ -17,6 +17,9 @@ from test_staging_migrate import (  # noqa: F401 - tests that run here on anothe
 
 from tools.pgserver import Cluster, PgServerError, find_programs
 
+# Each major version has its own tests, see test_matrix.py.
+pytestmark = pytest.mark.exhaustive
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[TestCluster]:

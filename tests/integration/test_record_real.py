@@ -45,6 +45,7 @@ def right(record: dict[str, t.Any]) -> None:
     assert record["cut"] == [] and record["started_at"].endswith("Z") and record["finished_at"].endswith("Z")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("failing", [True], indirect=True)
 def test_the_records_of_all_runbooks(staging: Staging, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,7 @@ def test_the_restore_point_is_found_the_loss_is_shown_and_the_kept_one_swapped_b
     assert once_more.returncode == 0 and recap(once_more)["changed"] == 0, once_more.stdout
 
 
+@pytest.mark.exhaustive
 def test_a_snapshot_is_preferred_and_swapped_in(staging: Staging, play: Play, module: ModuleRunner) -> None:
     before = fingerprint(module, staging)
     deployed = play("staging_migrate.yml", staging, migration_engine="direct", backup_snapshot=True)

@@ -152,6 +152,7 @@ def test_a_reverse_is_checked_pasted_and_tells_what_is_still_pending(staging: St
     assert info["pending"] == [], info
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("failing", [True], indirect=True)
 def test_a_recovery_is_checked_pasted_and_tells_which_script_ran(staging: Staging, typed: t.Callable[..., Done], module: ModuleRunner) -> None:
     broken = module("migration_deploy", database_url=staging.database_url, app_dir=staging.app_dir, engine="direct")
@@ -173,6 +174,7 @@ def test_a_recovery_is_checked_pasted_and_tells_which_script_ran(staging: Stagin
     assert logged(staging, records(staging)[-1]["run_id"]) == {name: "rolled_back"}
 
 
+@pytest.mark.exhaustive
 def test_a_damaged_restore_point_names_the_next_older_one(staging: Staging, play: Play, typed: t.Callable[..., Done], module: ModuleRunner) -> None:
     before = fingerprint(module, staging)
     assert play("staging_migrate.yml", staging, migration_engine="direct", migration_hold=[LAST]).returncode == 0
@@ -196,6 +198,7 @@ def test_a_damaged_restore_point_names_the_next_older_one(staging: Staging, play
     assert shown.returncode == 0 and newest.name in shown.stdout, shown.stdout + shown.stderr
 
 
+@pytest.mark.exhaustive
 def test_a_query_that_decides_is_pasted_from_a_callback_that_writes_json(staging: Staging, typed: t.Callable[..., Done], tmp_path: pathlib.Path) -> None:
     name, script = "20260401000000_fill", "UPDATE messages SET body = body;\nALTER TABLE messages ADD COLUMN c int;\n"
     folder = pathlib.Path(staging.app_dir, "prisma/migrations", name)

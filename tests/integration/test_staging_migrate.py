@@ -80,6 +80,7 @@ def test_loss_that_no_migration_names_is_rolled_back(staging: Staging, play: Pla
     assert accepted.returncode == 0 and fingerprint(module, staging)["rows"] < before["rows"]
 
 
+@pytest.mark.exhaustive
 def test_rollback_asks_shows_the_loss_and_goes_back(staging: Staging, play: Play, module: ModuleRunner) -> None:
     before = fingerprint(module, staging)
     assert play("staging_migrate.yml", staging).returncode == 0

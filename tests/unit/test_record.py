@@ -539,7 +539,7 @@ def test_counts_and_checks_of_the_verification() -> None:
     assert found["phases"][-1]["sentence"] == "0 findings, failed checks: sequences"
 
 
-@pytest.mark.parametrize("said", ["the server is gone", "Task failed: the server is gone"])
+@pytest.mark.parametrize("said", ["the server is gone", "Task failed: the server is gone", "TARGET_UNREACHABLE: Task failed: the server is gone"])
 def test_what_ansible_puts_before_a_message_is_left_out(said: str) -> None:
     record = build_record(
         run_id="r", runbook="staging_migrate", target="t", phases={"deploy": {"msg": said, "failed": True}}, finished_at="2026-11-22T17:00:00Z"
