@@ -108,6 +108,8 @@ def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str,
             return {"changed": False, "restore_point": _summary(folder, options, newest, reused=True), "warnings": warnings}
         if options.proof == "drill":
             _demand_drillable(target, options)
+        # The turn first: while it was waited for, others have filled the volume.
+        began += 0.0 if check_mode else _take_turn(stack, options)
         warnings += _check_room(options.backup_dir, identity["size_bytes"])
         if check_mode:
             return {"changed": True, "restore_point": _summary(folder, options, None), "warnings": warnings}
@@ -116,7 +118,6 @@ def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str,
         sequence = next_sequence(found, _snapshot_sequences(lock, target.dbname) + record_sequences(folder))
         partial = os.path.join(folder, restore_point_id + ".partial")
         try:
-            stack.enter_context(folder_slot(options.backup_dir, options.at_once, options.at_once_wait))
             os.mkdir(partial, 0o700)
             manifest = Dump(target, options, pg_dump, pg_restore, pg_dumpall, compression, restore_point_id, sequence, partial, warnings).make()
             write_private(os.path.join(partial, FILE_NAME), to_json(manifest))
@@ -131,6 +132,14 @@ def _take(target: Target, options: BackupOptions, check_mode: bool) -> dict[str,
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return {"changed": True, "restore_point": _summary(folder, options, manifest), "warnings": warnings}
+
+
+def _take_turn(stack: contextlib.ExitStack, options: BackupOptions) -> float:
+    """Among the backups of the folder, until the stack ends; the seconds it was waited for."""
+    try:
+        return stack.enter_context(folder_slot(options.backup_dir, options.at_once, options.at_once_wait))
+    except OSError as error:
+        raise _os_error(error, options.backup_dir) from None
 
 
 def _demand_dumpable(identity: t.Mapping[str, t.Any], options: BackupOptions) -> None:

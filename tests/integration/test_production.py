@@ -95,7 +95,8 @@ def test_a_failing_wave_stops_the_run_and_the_same_command_finishes_it(fleet: Pr
     assert records["p2"]["other"]["certificate"]["valid"] and not records["p2"]["other"]["certificate"]["overridden"]
     assert "STOPPED: wave 2 of 3 was not passed: p2. 3 targets of later waves not started and not touched." in failing.stdout, failing.stdout
     assert re.findall(r"(p\d) +not_started", failing.stdout) == ["p3", "p4", "p5"] and re.search(r"p2 +rolled_back", failing.stdout)
-    assert recap(failing)["p6"]["changed"] == 0 and set(os.listdir(fleet.backups)) == {fleet.targets[name].dbname for name in ("p1", "p2", "p6")}
+    dumped = {name for name in os.listdir(fleet.backups) if not name.startswith(".slot-")}
+    assert recap(failing)["p6"]["changed"] == 0 and dumped == {fleet.targets[name].dbname for name in ("p1", "p2", "p6")}
     # The cause is mended, the same command finishes the rest; what it rehearsed is still what is pending.
     fleet.query("p2", "DELETE FROM users WHERE id = 3")
     rest = fleet.run(**waves)
