@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reads in the controller's process: each task runs there and as a module of its own, and nobody can tell the results apart."""
+"""Reads, backups and rehearsals in the controller's process: each task runs there and as a module of its own, and nobody can tell the results apart."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ SAME: dict[str, tuple[str, dict[str, t.Any], dict[str, t.Any]]] = {
     "a number that is none": ("database_info", {**URL, "connect_timeout": "soon"}, {}),
     "a plan": ("migration_deploy", {**URL, **APP, "engine": "direct"}, {"check_mode": True, "diff": True}),
     "a plan that is refused": ("migration_deploy", {**URL, **APP, "engine": "direct", "up_to": "nothing_of_this_name"}, {"check_mode": True}),
+    "a fingerprint": ("database_fingerprint", {**URL, "level": "full"}, {}),
+    "checks": ("database_checks", {**URL, **APP, "checks": ["ledger", "drift", "foreign_keys"]}, {}),
+    "a backup": ("database_backup", {**URL, "backup_dir": "{{ playbook_dir }}/points", "pg_bin_dir": "{{ migration_pg_bin_dir | default(omit) }}"}, {"check_mode": True}),
+    "a rehearsal": (
+        "migration_rehearsal", {**URL, **APP, "source": "template", "certificate_dir": "{{ playbook_dir }}/certificates", "engine": "direct"},
+        {"check_mode": True},
+    ),
+    "a rehearsal without a restore point": ("migration_rehearsal", {**URL, **APP, "certificate_dir": "/nowhere", "backup_dir": "/nowhere"}, {}),
     "a loop": ("migration_info", {**URL, "app_dir": "{{ item }}"}, {"loop": ["{{ migration_app_dir }}", "/nowhere"]}),
     "elsewhere": ("migration_info", {**URL, **APP}, {"delegate_to": "localhost"}),
     "unspoken": ("migration_info", {**URL, **APP}, {"no_log": True}),
