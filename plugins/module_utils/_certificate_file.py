@@ -182,4 +182,10 @@ def _writing(path: str) -> t.Iterator[None]:
         raise MigrationError("cannot write the certificate %s: %s" % (path, error.strerror or error), code=code) from None
 
 
-__all__ = ("SIGNATURE", "demand_folder", "demand_key", "demand_signed", "path_of", "read", "withdraw", "write")
+def shown(path: str, certificate: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What a result tells of it."""
+    names = ("issued_at", "run_id", "set_digest", "ledger_head", "schema_digest", "schema_digest_after", "restore_point", "sha256")
+    return dict({name: certificate[name] for name in names}, path=path, signed=os.path.lexists(path + SIGNATURE))
+
+
+__all__ = ("SIGNATURE", "demand_folder", "demand_key", "demand_signed", "path_of", "read", "shown", "withdraw", "write")

@@ -21,7 +21,7 @@ import typing as t
 
 from ansible_collections.pgops.migrations.plugins.module_utils import _certificate, _certificate_file, _failpoint
 from ansible_collections.pgops.migrations.plugins.module_utils._backup_facts import QUIET, no_timeouts, now
-from ansible_collections.pgops.migrations.plugins.module_utils._check import summary
+from ansible_collections.pgops.migrations.plugins.module_utils._check import Check, known, summary
 from ansible_collections.pgops.migrations.plugins.module_utils._checks import CheckOptions, run_checks
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import compare
 from ansible_collections.pgops.migrations.plugins.module_utils._connection import connection, psycopg2, sql_errors
@@ -33,7 +33,6 @@ from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint impo
 from ansible_collections.pgops.migrations.plugins.module_utils._fingerprint_file import migration_texts
 from ansible_collections.pgops.migrations.plugins.module_utils._manifest import plain
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_judge import (
-    FAIL_ON,
     TRIED,
     demand_explained,
     demand_passed,
@@ -42,68 +41,14 @@ from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_judge 
     sentence,
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_left import clear, cleared_after, left
-from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_prepare import Preparation
-from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_source import RESTORE_POINT, Source, SourceOptions, open_source
+from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_options import BEFORE, DEPLOY, RehearsalOptions
+from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_source import RESTORE_POINT, Source, open_source
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_state import SCHEMA, moved, out_of_reach, schema_of, state_of
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_watch import canary, demand_answering, statements
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import size
 from ansible_collections.pgops.migrations.plugins.module_utils._slots import server_slot
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import PROJECT_SPEC
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
-
-#: The checks that make sense on a copy: not those of the server, of the application's own URL, and of programs that may reach more than the copy.
-CHECKS = (
-    "ledger", "drift", "prisma_diff", "invalid_indexes", "foreign_keys", "check_constraints", "sequences", "disabled_triggers", "deploy_time",
-    "blocking_time", "table_rewrites", "index_build_time", "growth", "smoke_sql", "custom",
-)  # fmt: skip
-DEFAULT_CHECKS = tuple(name for name in CHECKS if name != "prisma_diff")
-#: What is asked before the deploy, too; what was there already only warns.
-_BEFORE = frozenset(["drift", "prisma_diff", "invalid_indexes", "foreign_keys", "check_constraints", "sequences", "disabled_triggers"])
-#: What migration_deploy takes besides, and a rehearsal leaves as it is.
-_DEPLOY: dict[str, t.Any] = {
-    "up_to": None, "hold": [], "allow": [], "deploy_command": None, "database_url_env": [], "expected": None,
-    "assume_resolved": {}, "client_connection_check_interval": "1s", "monitor": True, "monitor_interval": 0.25,
-    "on_blocked": "cancel_migration", "max_block": 5.0, "block_retries": 5, "journal_dir": os.devnull, "job_id": "",
-}  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class RehearsalOptions:
-    """Options of a rehearsal.
-
-    ``deploy``: options of migration_deploy, the project's among them. ``check``: options of database_checks. ``max_age``:
-    in hours, for which an earlier rehearsal of the same is accepted. ``production``: the database whose sizes the forecast is for.
-    ``preparation``: what is done to the rows of the copy before anything else.
-    """
-
-    certificate_dir: str
-    source: str = RESTORE_POINT
-    max_age: float = 24.0
-    deploy: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-    checks: t.Sequence[str] = DEFAULT_CHECKS
-    check: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
-    fail_on: t.Sequence[str] = FAIL_ON
-    expect: t.Sequence[t.Any] = ()
-    sign_with: str = ""
-    canary: bool = True
-    statements: bool = True
-    production: Target | None = None
-    preparation: Preparation = dataclasses.field(default_factory=Preparation)
-    copy: SourceOptions = dataclasses.field(default_factory=SourceOptions)
-
-    def deciding(self) -> dict[str, t.Any]:
-        """What decides about a verdict, besides the state and the migrations."""
-        check = {name: value for name, value in self.check.items() if value and name not in BUDGETS}
-        deploying = {name: self.deploy.get(name) or "" for name in ("engine", "deploy_command", "lock_timeout", "statement_timeout")}
-        found = dict(deploying, source=self.source, checks=sorted(self.checks), fail_on=sorted(self.fail_on), expect=list(self.expect), check=check)
-        found.update(self.preparation.deciding(), elsewhere=self.copy.elsewhere is not None)
-        return t.cast("dict[str, t.Any]", plain(found))
-
-    def budgets(self) -> dict[str, float]:
-        return {name: float(self.check.get(name) or 0) for name in BUDGETS}
-
-
-BUDGETS = ("max_deploy_seconds", "max_blocking_seconds", "max_index_seconds")
 
 
 def rehearse(target: Target, options: RehearsalOptions, check_mode: bool = False) -> dict[str, t.Any]:
@@ -125,7 +70,7 @@ class _Run:
 
     def __init__(self, target: Target, options: RehearsalOptions) -> None:
         self.target, self.options, self.run_id = target, options, options.copy.run_id
-        self.params: dict[str, t.Any] = dict(_DEPLOY, **dict.fromkeys(PROJECT_SPEC))
+        self.params: dict[str, t.Any] = dict(DEPLOY, **dict.fromkeys(PROJECT_SPEC))
         self.params.update(options.deploy, run_id=self.run_id, maintenance_db=options.copy.maintenance_db, lock_wait=options.copy.lock_wait)
         self.phase = "plan"
         self.seconds: dict[str, float] = {}
@@ -174,7 +119,7 @@ class _Run:
             self.source = source = open_source(options.source, self.target, options.copy)
             reused = self._valid(path, state, str(source.point.get("id") or ""))
         if reused is not None:
-            return dict(self.told(), **dict(nothing, passed=True, reused=True, certificate=_shown(path, reused)))
+            return dict(self.told(), **dict(nothing, passed=True, reused=True, certificate=_certificate_file.shown(path, reused)))
         with source.used():
             with self._in("source"):
                 source.check()
@@ -196,7 +141,7 @@ class _Run:
                         self.seen["warnings"] += ["%s could not be dropped; the next rehearsal does it" % name for name in left(lock, source.place)]
         with self._in("certificate"):
             _certificate_file.write(path, certificate, options.sign_with, options.copy.gpg_home)
-        return dict(self.told(), **dict(nothing, changed=True, passed=True, certificate=_shown(path, certificate)))
+        return dict(self.told(), **dict(nothing, changed=True, passed=True, certificate=_certificate_file.shown(path, certificate)))
 
     def _valid(self, path: str, state: t.Mapping[str, t.Any], point: str) -> dict[str, t.Any] | None:
         """The certificate of an earlier rehearsal that would prove nothing more; a newer restore point is not proved by it."""
@@ -234,8 +179,8 @@ class _Run:
                 self._demand_present(copy, state)
             with self._in("guard"):
                 source.guard(copy)
-            with self._in("before"):
-                earlier = summary(run_checks(copy, self._checks(sorted(_BEFORE & set(self.options.checks)))))["checks"]
+            # Of rows that are masked or multiplied the way back leads to others, so only here can be asked what is wrong with them already.
+            known_before = self._asked_before(copy) if self.options.preparation.wanted else None
             with self._in("deploy"):
                 with out_of_reach(self.target, str(self.params["engine"]), self.run_id), canary(copy, self.run_id, self.options.canary, self.seen):
                     # From here on the earlier certificate may turn out to be wrong.
@@ -246,10 +191,12 @@ class _Run:
             with self._in("compare"):
                 after = self._compared(copy, before, texts)
             with self._in("checks"):
-                found = summary(run_checks(copy, self._checks(self.options.checks, before=before, deploy=deployed, earlier=earlier)))
-                self.seen["checks"] = found["checks"]
-                demand_passed(found)
-                demand_answering(self.seen["canary"], self.options.budgets()["max_blocking_seconds"])
+                checks = run_checks(copy, self._checks(self.options.checks, before=before, deploy=deployed, earlier=known_before or ()))
+                found = self._judged(checks, ())
+                # A replay of all migrations is spared where nothing is found: the way back leads to where it can be asked.
+                asked_again = known_before is None and bool(BEFORE & set(found["failing"]))
+                if not asked_again:
+                    self._demand(found)
             with self._in("rollback"):
                 way = source.back(copy)
                 self.seen["rollback_seconds"], self.seen["warnings"] = way["seconds"], self.seen["warnings"] + list(way["warnings"])
@@ -258,6 +205,10 @@ class _Run:
                 if differences:
                     why = "after the way back the copy differs from before in %d places" % len(differences)
                     raise MigrationError(why, code="FINGERPRINT_MISMATCH", differences=plain(differences))
+            if asked_again:
+                found = self._judged(checks, self._asked_before(copy))
+                with self._in("checks"):
+                    self._demand(found)
             if self.options.statements:
                 with self._in("statements"):
                     if self.options.preparation.factor > 1 and source.brings_back_the_source:
@@ -278,6 +229,21 @@ class _Run:
             state, schema_digest_after=after["schema"]["digest"], source=self.options.source, restore_point=str(source.point.get("id") or ""),
             options=self.options.deciding(), budgets=self.options.budgets(), measured=self.seen["measured"], issued_at=now(), run_id=self.run_id,
         )  # fmt: skip
+
+    def _asked_before(self, copy: Target) -> list[dict[str, t.Any]]:
+        """What the checks find that fail only where something is new, on a copy in the state before the deploy."""
+        with self._in("before"):
+            return t.cast("list[dict[str, t.Any]]", summary(run_checks(copy, self._checks(sorted(BEFORE & set(self.options.checks)))))["checks"])
+
+    def _judged(self, checks: t.Sequence[Check], before: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+        there = {str(each["name"]): each for each in before}
+        found = summary([known(check, there.get(check.name)) for check in checks])
+        self.seen["checks"] = found["checks"]
+        return found
+
+    def _demand(self, found: t.Mapping[str, t.Any]) -> None:
+        demand_passed(found)
+        demand_answering(self.seen["canary"], self.options.budgets()["max_blocking_seconds"])
 
     def _prepare(self, lock: t.Any, copy: Target) -> None:
         done = self.options.preparation.make(lock, copy, self.run_id)
@@ -337,9 +303,4 @@ class _Run:
         )
 
 
-def _shown(path: str, certificate: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    names = ("issued_at", "run_id", "set_digest", "ledger_head", "schema_digest", "schema_digest_after", "restore_point", "sha256")
-    return dict({name: certificate[name] for name in names}, path=path, signed=os.path.lexists(path + _certificate_file.SIGNATURE))
-
-
-__all__ = ("BUDGETS", "CHECKS", "DEFAULT_CHECKS", "RehearsalOptions", "rehearse")
+__all__ = ("rehearse",)

@@ -386,8 +386,9 @@ import dataclasses
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.pgops.migrations.plugins.module_utils._argspec import CONNECTION_RULES, connection_argument_spec
 from ansible_collections.pgops.migrations.plugins.module_utils._module import run
-from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal import CHECKS, DEFAULT_CHECKS, RehearsalOptions, rehearse
+from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal import rehearse
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_judge import FAIL_ON
+from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_options import CHECKS, DEFAULT_CHECKS, RehearsalOptions
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_prepare import Preparation
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_source import RESTORE_POINT, TEMPLATE, SourceOptions
 from ansible_collections.pgops.migrations.plugins.module_utils._survey import PROJECT_SPEC
