@@ -35,7 +35,7 @@ CREATE UNLOGGED TABLE made.phrase AS
       JOIN made.word w ON w.i = floor(2048 * pow(made.n(g, 98, 1000000) / 1e6, 2)) GROUP BY 1;
 ANALYZE made.word, made.phrase;
 """
-_TABLES = """
+TABLES_SQL = """
 CREATE TYPE appointment_status AS ENUM ('requested', 'confirmed', 'cancelled', 'completed');
 CREATE TABLE users (
     id uuid PRIMARY KEY, email text NOT NULL, full_name text NOT NULL, phone text, settings jsonb NOT NULL,
@@ -84,7 +84,7 @@ INSERT INTO messages SELECT made.id(g, 4), made.id(1 + made.n(g, 41, %(users)s),
 """,
 }
 #: With the four primary keys: ten indexes.
-_KEYS = """
+KEYS = """
 CREATE UNIQUE INDEX users_email ON users (email);
 CREATE INDEX appointments_patient ON appointments (patient_id);
 CREATE INDEX appointments_starts ON appointments (starts_at);
@@ -109,14 +109,14 @@ def fill(conn: Any, plain_bytes: int) -> int:
     counts = rows_for(plain_bytes)
     with conn.cursor() as cursor:
         cursor.execute("SET synchronous_commit = off; SET maintenance_work_mem = '512MB'; SET work_mem = '64MB'; SET client_min_messages = error")
-        cursor.execute(_HELPERS + _TABLES)
+        cursor.execute(_HELPERS + TABLES_SQL)
         for table in TABLES:
             cursor.execute(_FILL[table], counts)
-        cursor.execute(_KEYS)
+        cursor.execute(KEYS)
         cursor.execute("DROP SCHEMA made CASCADE")
         cursor.execute("VACUUM (ANALYZE, FREEZE)")
         cursor.execute("SELECT pg_database_size(current_database())")
         return int(cursor.fetchone()[0])
 
 
-__all__ = ("TABLES", "fill", "rows_for")
+__all__ = ("KEYS", "TABLES", "TABLES_SQL", "fill", "rows_for")

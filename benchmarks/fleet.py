@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a fleet with nothing to do costs, over local connections, against one C(ansible.builtin.ping) task on the same targets: interleaved in one run.
+"""What a fleet with nothing to do costs against one C(ansible.builtin.ping) task on the same targets, and rehearsals against
+the bare commands by C(xargs -P): interleaved in one run.
 
-    python benchmarks/fleet.py [--targets 1,50,500] [--servers 2] [--memory 1000] [--rounds 3] [--json FILE]
+    python benchmarks/fleet.py [--only nothing,rehearse] [--targets 1,50,500] [--servers 2] [--memory 1000] [--rehearse 20] [--size 250MB]
 
 Prints a line for each aim and ends with 1 when one is missed. See README.md beside it.
 """
@@ -32,10 +33,13 @@ from support.fleet import GROUP, Fleet, make_fleet  # noqa: E402
 from benchmarks import _command  # noqa: E402
 from benchmarks._bench import SETTINGS, Bench, BenchmarkError  # noqa: E402
 from benchmarks._lines import Line  # noqa: E402
+from benchmarks._rehearsals import rehearsals  # noqa: E402
+from benchmarks.rollback import size  # noqa: E402
 from tools.pgserver import Cluster  # noqa: E402
 
 #: Of what one ping task takes beyond an empty play. That starts Python on each target; a read here is a fork of the controller's process.
 AIMS = {"status": 0.5, "staging_migrate": 1.0}
+PARTS = ("nothing", "rehearse")
 #: A target's processor time in the largest fleet may be this many times that in the smallest one.
 GROWTH = 1.25
 _PING = [{"hosts": GROUP, "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}]
@@ -98,7 +102,7 @@ def whole(runs: Sequence[Run]) -> tuple[float, ...]:
     return tuple(run.seconds for run in runs)
 
 
-def measure(made: Bench, sizes: list[int], servers: int, memory: int) -> list[Line]:
+def nothing_to_do(made: Bench, sizes: list[int], servers: int, memory: int) -> list[Line]:
     lines: list[Line] = []
     costs: dict[int, dict[str, tuple[float, ...]]] = {}
     with ExitStack() as stack:
@@ -111,7 +115,7 @@ def measure(made: Bench, sizes: list[int], servers: int, memory: int) -> list[Li
         for cluster in clusters[1:]:
             make_owner(made, cluster)
         began = time.monotonic()
-        fleet = make_fleet(clusters, folder, max(*sizes, memory), made.owner, made.password)
+        fleet = make_fleet(clusters, folder, max([*sizes, memory]), made.owner, made.password)
         made.say("made %d databases on %d servers in %.0f s" % (len(fleet.names), servers, time.monotonic() - began))
         found = Measured(fleet)
         for targets in sizes:
@@ -125,7 +129,6 @@ def measure(made: Bench, sizes: list[int], servers: int, memory: int) -> list[Li
                     Line("whole", "  the same with the start of Ansible", whole(runs[name]), whole(runs["ping"])),
                 ]
         lines += growth(costs)
-        # Rehearsals of 20 targets against the bare commands by xargs -P (aim 1.2) belong here, once playbooks/rehearse.yml can be measured.
         if memory:
             lines += peaks(found, made, sorted({max(1, memory // 10), memory}))
     return lines
@@ -171,10 +174,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--memory", type=int, default=0, metavar="TARGETS", help="also print the controller's memory at so many targets, and at a tenth of them"
     )
+    parser.add_argument("--rehearse", type=int, default=20, metavar="TARGETS", help="how many targets to rehearse (20)")
+    parser.add_argument("--size", type=size, default="250MB", help="of the plain dump of each database that is rehearsed (250MB)")
+    parser.add_argument("--only", type=_parts, default=",".join(PARTS), help="some of: %s" % ",".join(PARTS))
     found = parser.parse_args(arguments)
-    return _command.run(
-        found, 8_000_000 * (max(*found.targets, found.memory) // 20 + 1), lambda made: measure(made, found.targets, found.servers, found.memory)
-    )
+    needed = max(8_000_000 * (max([*found.targets, found.memory]) // 20 + 1), found.size * found.rehearse // 3)
+
+    def measure(made: Bench) -> list[Line]:
+        lines = nothing_to_do(made, found.targets, found.servers, found.memory) if "nothing" in found.only else []
+        return lines + (rehearsals(made, found.rehearse, found.size) if "rehearse" in found.only else [])
+
+    return _command.run(found, needed, measure)
+
+
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if set(names) - set(PARTS):
+        raise argparse.ArgumentTypeError("the parts are %s" % ", ".join(PARTS))
+    return names
 
 
 def _sizes(text: str) -> list[int]:
