@@ -111,9 +111,9 @@ def build_record(
         "followed": followed(given),
         "resolved": resolved(given, view.runbook),
     }
-    record["sentence"] += uncertified(results.get("certificate") or {}) + told(record)
     for name in ("preflight", "backup", "deploy", "verification", "restore", "drill"):
         record[name] = results.get(name)
+    record["sentence"] += uncertified(results.get("certificate") or {}) + told(record)
     record["other"] = {name: result for name, result in results.items() if name not in record}
     for name in ("preflight", "deploy"):
         # They are fields of their own.

@@ -96,7 +96,22 @@ def resolved_text(entry: Result, check_mode: bool = False) -> str:
 def told(record: Result) -> str:
     """What the sentence says of others; empty without them. In brackets, for a sentence may end with what is to be pasted."""
     found = [run_text(entry) for entry in record["followed"]] + [resolved_text(entry, record["check_mode"]) for entry in record["resolved"]]
+    found += [_verified(record["verification"])] if _verified_others(record) else []
     return " (Before it: %s.)" % ". ".join(each[:1].upper() + each[1:] for each in found) if found else ""
+
+
+def _verified_others(record: Result) -> bool:
+    """Whether the verification was of what others had applied: there was no deploy, and it came to its end."""
+    states = {phase["name"]: phase["outcome"] for phase in record["phases"]}
+    others = not record["deploy"] and any(entry["applied"] for entry in record["followed"])
+    return others and states.get("verification") == "ok" and record["error"] is None
+
+
+def _verified(result: Result) -> str:
+    """The writes of an application since then are among the findings, so these are no failure."""
+    findings = len(_list(result.get("findings")))
+    said = "this run verified what was applied: no check failed"
+    return said + (", %s that no migration explains, see the report" % plural(findings, "difference") if findings else "")
 
 
 def uncertified(guard: Result) -> str:

@@ -161,6 +161,10 @@ def _failed(view: View) -> str:
         return "REHEARSAL FAILED. %s.%s" % (_of_error(cause), _next(cause, "read the state with status.yml"))
     if view.runbook == DRILL:
         return drill_failed(view, str(cause["code"]), _of_error(cause), _next(cause, "look at the restore points with database_backup_info"))
+    if cause["phase"] == "verification" and view.state("deploy") == "skipped" and view.runbook in DEPLOYING:
+        # Of what a run had applied that nobody followed to its end; the application may have written since.
+        text = "FAILED. What an earlier run applied does not pass: %s. This run deployed nothing, and rolled nothing back." % _of_error(cause)
+        return text + _next(cause, "read the state with status.yml") + _and_then(view)
     text = "FAILED. %s" % _why_capital(view)
     count, planned = len(view.applied()), len(view.result("deploy").get("planned") or ())
     if cause["phase"] == "deploy" and not view.result("deploy").get("failed_migration"):

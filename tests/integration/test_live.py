@@ -131,6 +131,9 @@ def test_a_killed_controller_leaves_a_deploy_that_the_next_run_follows(staging: 
     assert query(staging, "SELECT count(*) FROM slow") == [(1,)] and set(starts(staging)) == {1}
     (followed,) = records(staging)[-1]["followed"]
     assert followed["state"] == "finished" and followed["applied"][-1] == SLOW and len(followed["applied"]) == 5
+    # The lost run had no time to verify what it applied; this one holds it against the lost run's restore point.
+    verified = records(staging)[-1]["verification"]
+    assert verified["compared_level"] == "full" and verified["checks"] and "This run verified what was applied: no check failed" in second.stdout
     assert not list(jobs(staging).iterdir())
     third = play("staging_migrate.yml", staging)
     assert third.returncode == 0 and recap(third)["changed"] == 0 and records(staging)[-1]["followed"] == []

@@ -84,12 +84,19 @@ def test_a_controller_that_is_killed_in_a_wave_is_gone_on_from(make: Make, admin
         os.kill(pid, signal.SIGKILL)
     killed.wait()
     assert fleet.query("p1", AT_WORK) and fleet.applied() == {"p1": 1, "p2": 1, "p3": 3}, "the migration goes on"
-    second = fleet.run(migration_waves="1,1,100%")
-    assert second.returncode == 0, second.stdout + second.stderr
+    # Nobody had verified what the lost run applied, so the next one does: what it finds stops the waves.
+    unwell = fleet.folder / "unwell.sql"
+    unwell.write_text("SELECT 'slow'", encoding="utf-8")
+    second = fleet.run(migration_waves="1,1,100%", verification_checks=["ledger", "custom"], verification_custom_sql=[str(unwell)])
+    assert second.returncode == 2, second.stdout + second.stderr
     records = fleet.records()
-    assert {name: record["outcome"] for name, record in records.items()} == {"p3": "nothing_to_do", "p1": "nothing_to_do", "p2": "applied"}
+    assert {name: record["outcome"] for name, record in records.items()} == {"p3": "nothing_to_do", "p1": "failed"}
     (followed,) = records["p1"]["followed"]
-    assert followed["state"] == "finished" and [record["followed"] for name, record in records.items() if name != "p1"] == [[], []]
+    assert followed["state"] == "finished" and records["p3"]["followed"] == [] and records["p1"]["verification"]["compared_level"] == "full"
+    assert records["p1"]["error"]["code"] == "CHECK_FAILED" and fleet.applied() == {"p1": 3, "p2": 1, "p3": 3}, "nobody goes back behind the application"
+    rest = fleet.run(migration_waves="1,1,100%")
+    assert rest.returncode == 0, rest.stdout + rest.stderr
+    assert {name: record["outcome"] for name, record in fleet.records().items()} == {"p3": "nothing_to_do", "p1": "nothing_to_do", "p2": "applied"}
     assert migrated_once(fleet)
     nothing_left(fleet, before, admin)
     third = fleet.run(migration_waves="1,1,100%")

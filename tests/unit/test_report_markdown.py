@@ -169,6 +169,19 @@ def test_what_others_left_is_told_in_every_report_and_in_the_log() -> None:
     assert record(phases=RUN)["followed"] == [] and "Before" not in record(phases=RUN)["sentence"]
 
 
+def test_what_nobody_had_verified_is_said_to_be_verified_only_where_it_was() -> None:
+    idle = {"preflight": dict(PREFLIGHT, status="up_to_date", pending=[], followed=[OTHER])}
+    verified = record(phases=dict(idle, verification=dict(VERIFIED, findings=[])))
+    assert verified["outcome"] == "nothing_to_do" and verified["sentence"].endswith("This run verified what was applied: no check failed.)"), verified["sentence"]
+    more = record(phases=dict(idle, verification=dict(VERIFIED, findings=[{"kind": "rows_fewer", "text": "x"}])))
+    assert more["sentence"].endswith("no check failed, 1 difference that no migration explains, see the report.)")
+    bad = record(phases=dict(idle, verification=VERIFIED), error={"msg": "CHECK_FAILED: 1 of 3 checks failed. ledger: no."})
+    assert bad["outcome"] == "failed" and "verified what" not in bad["sentence"], bad["sentence"]
+    assert "What an earlier run applied does not pass: CHECK_FAILED: 1 of 3 checks failed. ledger: no. This run deployed nothing, and rolled" in bad["sentence"]
+    for phases in (idle, dict(RUN, preflight=idle["preflight"]), dict(idle, verification=failed("AUTH_FAILED", "x"))):
+        assert "verified what was applied" not in record(phases=phases)["sentence"]
+
+
 @pytest.mark.parametrize(
     ("phases", "more", "outcome", "logged"),
     [
