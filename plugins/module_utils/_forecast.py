@@ -32,6 +32,8 @@ CONSTANT = 0.001
 #: that are deeper and caches that are too small; nothing where a table is only read from its begin to its end.
 _SORTED = {"btree": 1.0, "gist": 1.0, "spgist": 1.0, "gin": 0.5}
 _DEEPER = {ROWS: 0.5, REWRITE: 0.5}
+#: And all of it where one table is held against another, as a foreign key is, whose hash leaves the processor's cache.
+_JOINED = 1.0
 #: The size of a table from which the server plans its first worker, and what a worker saves of a build.
 _PARALLEL, _SAVES = 8 << 20, 0.25
 #: Of a migration of thousands of statements those that take the longest are told.
@@ -110,7 +112,7 @@ def _of_statement(
         factor, error, doubts = (sum(entry["seconds"] for entry in before) / small if small else 1.0), ERROR[COMMIT], t.cast("list[str]", [])
     else:
         factor, error, doubts = _growth(statement, kind, copied, live, settings)
-    fixed = min(constant, seconds) if factor != 1.0 else 0.0
+    fixed = _fixed(statement, kind, copied, settings, min(constant, seconds)) if factor != 1.0 else 0.0
     central = fixed + (seconds - fixed) * factor
     jitter = JITTER * max(1.0, factor) + float(statement.get("spread", 0.0)) * factor
     told.update(
@@ -120,12 +122,23 @@ def _of_statement(
     return told
 
 
+def _fixed(statement: Statement, kind: str, copied: Sizes, settings: t.Mapping[str, t.Any], constant: float) -> float:
+    """The part that does not grow: what any statement takes, and the start of the workers of a build."""
+    built = [copied[index["table"]] for index in statement.get("indexes", ()) if index["method"] == "btree" and index["table"] in copied]
+    started = sum(_workers(table, settings) for table in built) if kind == INDEX else 0
+    # One measurement of a start must not explain away the build.
+    return constant + min(started * float(statement.get("worker_start", 0.0)), (float(statement["seconds"]) - constant) / 2)
+
+
 def _growth(statement: Statement, kind: str, copied: Sizes, live: Sizes, settings: t.Mapping[str, t.Any]) -> tuple[float, float, list[str]]:
     """How many times longer, give or take which share, and why that is in doubt."""
     weights, factors = drivers(statement), t.cast("dict[str, float]", {})
     error, doubts = ERROR[kind], t.cast("list[str]", [])
     if statement.get("unknown"):
         error, doubts = error + _UNKNOWN, ["what it read could not be seen"]
+    whole = sum(weights.values())
+    big = [table for table in weights if weights[table] >= whole / 20]
+    deeper = _JOINED if kind == SCAN and len(big) > 1 else _DEEPER.get(kind, 0.0)
     for table in weights:
         if table not in copied:
             # Made by the same migration: as many rows as it was given from others.
@@ -137,13 +150,11 @@ def _growth(statement: Statement, kind: str, copied: Sizes, live: Sizes, setting
             factors[table] = 1.0
             continue
         factors[table], more, why = _table(copied[table], live[table], table)
-        factors[table] *= _logarithm(copied[table], live[table]) ** _DEEPER.get(kind, 0.0)
+        factors[table] *= _logarithm(copied[table], live[table]) ** deeper
         error, doubts = error + more, doubts + why
     if not factors:
         return 1.0, 0.0 if kind == CATALOGUE else 0.10, doubts
-    whole = sum(weights.values())
     factor = sum(weights[table] * factors[table] for table in factors) / whole
-    big = [table for table in factors if weights[table] >= whole / 20]
     if len(big) > 1:
         error, doubts = error + _SEVERAL, [*doubts, "reads several tables, and how it does may change with their size"]
     if factor > 10.5 or factor < 1:
@@ -151,7 +162,7 @@ def _growth(statement: Statement, kind: str, copied: Sizes, live: Sizes, setting
     for index in statement.get("indexes", ()) if kind == INDEX else ():
         table = index["table"]
         if table in copied and table in live:
-            more_factor, more, why = _sorting(str(index["method"]), copied[table], live[table], settings)
+            more_factor, more, why = _sorting(index, copied[table], live[table], settings)
             factor, error, doubts = factor * more_factor, error + more, doubts + why
     return factor, error, doubts
 
@@ -175,9 +186,14 @@ def _table(small: t.Mapping[str, t.Any], large: t.Mapping[str, t.Any], name: str
     return of_rows, 0.0, []
 
 
-def _sorting(method: str, small: t.Mapping[str, t.Any], large: t.Mapping[str, t.Any], settings: t.Mapping[str, t.Any]) -> tuple[float, float, list[str]]:
+def _sorting(
+    index: t.Mapping[str, t.Any], small: t.Mapping[str, t.Any], large: t.Mapping[str, t.Any], settings: t.Mapping[str, t.Any]
+) -> tuple[float, float, list[str]]:
     """What the sort of a build adds to the growth of its table, and what more workers save."""
-    factor, error, doubts = _logarithm(small, large) ** _SORTED.get(method, 0.0), 0.0, t.cast("list[str]", [])
+    method, count = str(index["method"]), index.get("rows")
+    # Of a partial index most of the time goes to reading what is not in it.
+    share = 1.0 if count is None or not small.get("rows") else min(1.0, float(count) / float(small["rows"]))
+    factor, error, doubts = _logarithm(small, large) ** (_SORTED.get(method, 0.0) * share), 0.0, t.cast("list[str]", [])
     memory = settings.get("maintenance_work_mem")
     if memory and float(small["bytes"] or 0) <= memory < float(large["bytes"] or 0):
         error, doubts = error + _MEMORY, ["it may sort in memory on the copy, and on the disk in production"]

@@ -40,7 +40,7 @@ SELECT c.oid::bigint, n.nspname || '.' || c.relname, c.relfilenode::bigint,
 )
 _INDEXES = (
     """
-SELECT i.indexrelid::bigint, i.indrelid::bigint, n.nspname || '.' || x.relname, m.amname
+SELECT i.indexrelid::bigint, i.indrelid::bigint, n.nspname || '.' || x.relname, m.amname, x.reltuples::float8
   FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class c ON c.oid = i.indrelid JOIN pg_am m ON m.oid = x.relam
   JOIN pg_namespace n ON n.oid = x.relnamespace WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND """
     + _OURS
@@ -105,14 +105,39 @@ def measure(target: Target, migrations: t.Mapping[str, str], settings: t.Mapping
     found: list[dict[str, t.Any]] = []
     with connection(target, application_name=NAME, settings=settings) as conn:
         execute(conn, sql.SQL("SET search_path = {}").format(sql.Identifier(target.schema)))
+        start = _worker_start(conn)
         known, filled = t.cast("dict[int, str]", {}), t.cast("dict[str, list[str]]", {})
         for name, script in migrations.items():
             try:
-                found += [{"migration": name, **statement} for statement in _of_script(conn, script, known, filled)]
+                found += [{"migration": name, "worker_start": start, **statement} for statement in _of_script(conn, script, known, filled)]
             except psycopg2.Error as error:
                 # The words of the server may hold values of rows.
                 return found, "%s stopped with SQLSTATE %s" % (name, error.pgcode)
     return found, ""
+
+
+def _worker_start(conn: t.Any) -> float:
+    """The seconds that a parallel build takes for each of its workers, whatever the size of the table: on small copies much of the whole."""
+    table = sql.Identifier("pgops.migrations probe")
+    make = sql.SQL("CREATE INDEX ON {} (n)").format(table)
+    taken: list[float] = []
+    execute(conn, "BEGIN")
+    try:
+        execute(conn, sql.SQL("CREATE TABLE {} AS SELECT 1 AS n").format(table))
+        for workers in (0, 1):
+            execute(conn, sql.SQL("ALTER TABLE {} SET (parallel_workers = {})").format(table, sql.Literal(workers)))
+            times = []
+            for _try in range(TRIES):
+                began = time.monotonic()
+                execute(conn, make)
+                times.append(time.monotonic() - began)
+            taken.append(sorted(times)[len(times) // 2])
+    except psycopg2.Error:
+        # Who may make no table here makes no index either.
+        return 0.0
+    finally:
+        execute(conn, "ROLLBACK")
+    return max(0.0, taken[1] - taken[0])
 
 
 def _of_script(conn: t.Any, script: str, names: dict[int, str], filled: dict[str, list[str]]) -> list[dict[str, t.Any]]:
@@ -172,7 +197,7 @@ class _Watch:
         """:param known: the names that tables had at first; one that is renamed keeps it. ``filled``: of which tables new ones have their rows."""
         self.conn, self.known, self.filled = conn, known, filled
         self.tables: dict[int, tuple[str, int, int, int]] = {}
-        self.indexes: dict[int, tuple[int, str, str]] = {}
+        self.indexes: dict[int, tuple[int, str, str, float]] = {}
         self.held: dict[str, str] = {}
 
     def look(self) -> None:
@@ -201,7 +226,7 @@ class _Watch:
         found: dict[str, t.Any] = {
             # The new file of a truncated table has no rows in it.
             "seconds": seconds, "read": read, "written": written, "rewritten": [] if _first(statement) == "truncate" else rewritten,
-            "indexes": [{"index": self.indexes[oid][1], "table": names.get(self.indexes[oid][0], ""), "method": self.indexes[oid][2]} for oid in made],
+            "indexes": [self._index(oid, names) for oid in made],
             "locks": [{"table": name, "mode": mode} for name, mode in sorted(self.held.items()) if held.get(name) != mode],
             "filled_from": dict(self.filled),
         }  # fmt: skip
@@ -210,6 +235,11 @@ class _Watch:
             read = {entry[0]: 1000 for entry in tables.values() if _sql_names.mentions(mentioned, tuple(entry[0].split(".", 1)))}
             found.update(read=read, unknown=True)
         return found
+
+    def _index(self, oid: int, names: t.Mapping[int, str]) -> dict[str, t.Any]:
+        table, name, method, count = self.indexes[oid]
+        # A partial one has fewer rows than its table.
+        return {"index": name, "table": names.get(table, ""), "method": method, "rows": count if count >= 0 else None}
 
     def _counted(self, before: t.Mapping[int, t.Sequence[t.Any]], place: int) -> dict[str, int]:
         found = {}

@@ -25,9 +25,12 @@ def _told(copied: t.Any = None, live: t.Any = None, settings: t.Any = None, seco
     [
         pytest.param({"indexes": INDEX}, f.INDEX, 11.9, 12.1, id="a build sorts: n log n"),
         pytest.param({"indexes": [dict(INDEX[0], method="brin")]}, f.INDEX, 9.9, 10.1, id="one that does not sort"),
+        pytest.param({"indexes": [dict(INDEX[0], rows=10_000)]}, f.INDEX, 10.0, 10.3, id="a partial one reads more than it sorts"),
+        pytest.param({"indexes": [dict(INDEX[0], rows=100_000)]}, f.INDEX, 11.9, 12.1, id="one with all rows"),
         pytest.param({"rewritten": ["public.a"]}, f.REWRITE, 10, 11.5, id="a rewrite"),
         pytest.param({"read": {"public.a": 100_000}, "written": {"public.a": 100_000}}, f.ROWS, 10, 11.5, id="a backfill"),
         pytest.param({"read": {"public.a": 100_000}}, f.SCAN, 9.9, 10.1, id="a constraint is validated"),
+        pytest.param({"read": {"public.a": 100_000, "public.b": 10_000}}, f.SCAN, 11.9, 12.3, id="a foreign key is held against its table"),
         pytest.param({"read": {"public.a": 3}}, f.CATALOGUE, 1, 1, id="a look at single rows"),
         pytest.param({}, f.CATALOGUE, 1, 1, id="the catalogue alone"),
         pytest.param({"written": {"public.a": 5_000}}, f.ROWS, 1, 1, id="VALUES are as many in production"),
@@ -67,6 +70,18 @@ def test_the_error_bar_grows_with_the_distance_and_with_the_spread() -> None:
     one, other = _told(indexes=INDEX), _told(indexes=INDEX, live=far)
     assert other["high"] / other["seconds"] > one["high"] / one["seconds"]
     assert _told(indexes=INDEX, spread=0.5)["high"] > one["high"] + 4
+
+
+def test_the_start_of_workers_does_not_grow() -> None:
+    seen: dict[str, t.Any] = {"indexes": INDEX, "settings": {"maintenance_work_mem": 1 << 30, "workers": 1}, "seconds": 0.05}
+    without, with_start = _told(**seen), _told(**seen, worker_start=0.01)
+    assert 0.10 < without["seconds"] - with_start["seconds"] < 0.12
+    # None starts on so small a table, for another method, or where the server has none; and a start that was measured too long explains half at the most.
+    small = {"public.a": {"rows": 100_000, "bytes": 8_000_000}}
+    others: list[dict[str, t.Any]] = [{"copied": small}, {"indexes": [dict(INDEX[0], method="gist")]}, {"settings": {"maintenance_work_mem": 1 << 30, "workers": 0}}]
+    for more in others:
+        assert _told(**{**seen, **more}, worker_start=0.01)["seconds"] == _told(**{**seen, **more})["seconds"]
+    assert _told(**seen, worker_start=9.0)["seconds"] == pytest.approx(without["seconds"] / 2, rel=0.1)
 
 
 def test_a_commit_grows_as_what_is_committed() -> None:
