@@ -42,7 +42,7 @@ from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_judge 
 )
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_left import clear, cleared_after, left
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_options import BEFORE, DEPLOY, RehearsalOptions
-from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_source import RESTORE_POINT, Source, open_source
+from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_source import NEW, RESTORE_POINT, Source, open_source
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_state import SCHEMA, moved, out_of_reach, schema_of, state_of
 from ansible_collections.pgops.migrations.plugins.module_utils._rehearsal_watch import canary, demand_answering, statements
 from ansible_collections.pgops.migrations.plugins.module_utils._restore_common import size
@@ -116,6 +116,8 @@ class _Run:
             if options.sign_with:
                 _certificate_file.demand_key(options.sign_with, options.copy.gpg_home)
             options.preparation.demand()
+            if options.copy.restore_point == NEW and not check_mode:
+                raise MigrationError("restore_point is %s, which says what a check would use" % NEW, code="OPTION_INVALID")
             self.source = source = open_source(options.source, self.target, options.copy)
             reused = self._valid(path, state, str(source.point.get("id") or ""))
         if reused is not None:

@@ -27,6 +27,8 @@ FAIL_ON = (
 )  # fmt: skip
 #: Tables of the canary, the slowest first, that a failure tells of.
 _TABLES = 5
+#: What is copied where no restore point is named: in check mode it is not taken.
+_UNNAMED = {"template": "a template copy", "restore_point": "a restore point that is taken first"}
 _OF_DEPLOY = ("failed_migration", "sqlstate", "applied", "planned", "status", "output", "evidence")
 _LIVE = {
     True: "ledger and schema of the live database are as they were",
@@ -118,7 +120,7 @@ def sentence(result: Result) -> str:
         return "Nothing is pending, so nothing was rehearsed."
     if result["reused"]:
         return "The rehearsal of %s still holds for %s." % (result["certificate"]["issued_at"], plural(len(names), "migration"))
-    source = "the restore point %s" % result["restore_point"]["id"] if result["restore_point"] else "a template copy"
+    source = "the restore point %s" % result["restore_point"]["id"] if result["restore_point"] else _UNNAMED[str(result["source"])]
     if not result["passed"]:
         return "%s would be rehearsed on %s." % (plural(len(names), "migration"), source)
     seconds = result["seconds"]

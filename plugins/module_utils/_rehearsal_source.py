@@ -46,6 +46,8 @@ from ansible_collections.pgops.migrations.plugins.module_utils._swap import data
 from ansible_collections.pgops.migrations.plugins.module_utils._url import Target
 
 RESTORE_POINT, TEMPLATE = "restore_point", "template"
+#: In place of the name of a restore point: one that is taken before a rehearsal; only in check mode.
+NEW = "new"
 _TOLD = ("id", "kind", "path", "sequence", "finished_at", "age_seconds", "size_bytes")
 
 
@@ -307,6 +309,14 @@ class FromTemplate(Source):
         return {"seconds": done["seconds"], "warnings": done["warnings"]}
 
 
+class ToBeTaken(Source):
+    """The restore point that the run takes first: in check mode there is none, and nothing is copied."""
+
+    def _check(self, beside: t.Any) -> None:
+        find_program("pg_restore", self.there["server_version_num"], self.options.pg_bin_dir)
+        demand_room(beside, self.target, self.there, int(2 * self.identity["size_bytes"] * ROOM))
+
+
 def _equal(wanted: t.Mapping[str, t.Any], found: t.Mapping[str, t.Any], words: str) -> None:
     differences = compare(wanted, found)
     if differences:
@@ -317,7 +327,9 @@ def open_source(kind: str, target: Target, options: SourceOptions) -> Source:
     """:raises MigrationError: ``BACKUP_NOT_FOUND``, ``DRILL_IMPOSSIBLE``, ``OPTION_INVALID``."""
     if kind not in (RESTORE_POINT, TEMPLATE):
         raise MigrationError("source is %r and not one of %s, %s" % (kind, RESTORE_POINT, TEMPLATE), code="OPTION_INVALID")
+    if kind == RESTORE_POINT and options.restore_point == NEW:
+        return ToBeTaken(target, options)
     return FromPoint(target, options) if kind == RESTORE_POINT else FromTemplate(target, options)
 
 
-__all__ = ("RESTORE_POINT", "TEMPLATE", "Source", "SourceOptions", "open_source")
+__all__ = ("NEW", "RESTORE_POINT", "TEMPLATE", "Source", "SourceOptions", "open_source")

@@ -39,7 +39,8 @@ options:
     description: Folder of the restore points, on the host that runs the module. Required with O(source=restore_point).
     type: path
   restore_point:
-    description: Id or folder of a restore point. Empty means the newest usable dump. It must hold the present ledger and schema.
+    description: Id or folder of a restore point. Empty means the newest usable dump, in check mode V(new) one
+      that is taken first. It must hold the present ledger and schema.
     type: str
     default: ''
   elsewhere_url:

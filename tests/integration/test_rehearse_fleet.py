@@ -52,9 +52,14 @@ def test_a_fleet_is_told_the_truth_about(database: t.Any, module: t.Any, admin: 
         command = ["ansible-playbook", "-i", str(inventory), str(ROOT / "playbooks/rehearse.yml"), *more]
         env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "COLUMNS": "200"}
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-        last = max((path for path in (tmp_path / "reports").iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime_ns)
+        # A check records nothing.
+        last = max((tmp_path / "reports").glob("*/"), key=lambda path: path.stat().st_mtime_ns, default=tmp_path)
         return done, {name: json.loads((last / (name + ".json")).read_text(encoding="utf-8")) for name in hosts if (last / (name + ".json")).exists()}
 
+    # Before there is any restore point: a check takes none, and says what a run would do.
+    check, _records = run("--limit", "sound", "--check")
+    assert check.returncode == 0 and "1 migration would be rehearsed on a restore point that is taken first." in check.stdout, check.stdout
+    assert not (tmp_path / "certificates").exists() or not list((tmp_path / "certificates").iterdir())
     first, records = run()
     assert first.returncode == 2, first.stdout + first.stderr
     assert {name: record["outcome"] for name, record in records.items()} == {"sound": "done", "dirty": "failed", "done": "nothing_to_do", "gone": "refused"}

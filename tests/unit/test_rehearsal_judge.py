@@ -98,7 +98,8 @@ def test_a_deploy_that_waits_for_prismas_lock_went_astray() -> None:
     ("changes", "text"),
     [
         ({}, "2 migrations rehearsed on the restore point 20261122T163000Z-ab12cd: deployed in 1.4 s, checked, and back in 2.0 s to the same fingerprint."),
-        ({"restore_point": {}, "migrations": ["1_a"]}, "1 migration rehearsed on a template copy: deployed in 1.4 s"),
+        ({"restore_point": {}, "source": "restore_point", "passed": False}, "2 migrations would be rehearsed on a restore point that is taken first."),
+        ({"restore_point": {}, "source": "template", "migrations": ["1_a"]}, "1 migration rehearsed on a template copy: deployed in 1.4 s"),
         ({"canary": STALLED}, "same fingerprint. Longest stall for users: 0.62 s (public.a)."),
         ({"canary": CALM}, "same fingerprint. Longest stall for users: 0.01 s."),
         ({"canary": dict(CALM, broken=[GONE_COLUMN])}, "would fail: public.a (a column that the application knows is gone)."),
