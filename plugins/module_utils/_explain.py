@@ -48,7 +48,8 @@ def explain(
     :raises MigrationError: ``OPTION_INVALID`` for an expectation that cannot be read.
     """
     wanted = [_expectation(entry) for entry in expected]
-    scripts = {name: _Script(text) for name, text in migrations.items()}
+    reached = _touch_reach.reachable(objects or {})
+    scripts = {name: _Script(text, reached) for name, text in migrations.items()}
     seen: set[int] = set()
     result = []
     own = {(each["kind"], each["object"]): _by(each, scripts, objects or {}, schema) for each in differences}
@@ -90,7 +91,8 @@ def findings(explained: t.Sequence[Difference]) -> list[Difference]:
 
 
 class _Script:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, reached: t.Sequence[_touch_reach.Reached]) -> None:
+        self.reached = reached
         self.touches = _touches.touches(text)
         self.renamed_values = _touches.renamed_values(text)
         self.renamed = _touches.renamed(text)
@@ -98,24 +100,24 @@ class _Script:
         # A name without a schema may then be that of any.
         self.anywhere = "search_path" in text.lower()
 
-    def about(self, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str], schema: str) -> list[_touches.Touch]:
+    def about(self, subjects: t.Sequence[_sql_names.Chain], schema: str) -> list[_touches.Touch]:
         """The statements that name or reach one of the objects."""
         where = "" if self.anywhere else schema
         found = []
         for touch in self.touches:
             if _touches.names_it(touch, subjects, where):
                 found.append(touch)
-            elif _touch_reach.through(touch, subjects, objects):
+            elif _touch_reach.through(touch, subjects, self.reached):
                 # The columns of a view have names of their own.
                 found.append(touch._replace(columns=None))
         return found
 
-    def explains(self, difference: Difference, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str], schema: str) -> bool:
+    def explains(self, difference: Difference, about: t.Sequence[_touches.Touch]) -> bool:
+        """:param about: its statements that name or reach what differs."""
         kind = difference["kind"]
         if kind.startswith("large_objects_"):
             return any(kind in touch.kinds for touch in self.touches)
         object_kind = _object_kind(difference)
-        about = self.about(subjects, objects, schema)
         if any(_touches.allows(touch, kind, object_kind) for touch in about):
             return True
         # Rows that go and rows that come, or a table that is made anew under its name: by two statements.
@@ -159,12 +161,12 @@ def _by(difference: Difference, scripts: t.Mapping[str, _Script], objects: t.Map
     if kind in ("constraint", "index") and subjects:
         # An index is renamed by its own name, and its constraint with it.
         subjects = [*subjects, (subjects[-1][0], _sql_names.split_name(name)[-1])]
+    about = {migration: script.about(subjects, schema) for migration, script in scripts.items()}
     found = []
     for migration, script in scripts.items():
         values = difference["kind"] == "content_changed" and _touch_reach.columns_of_type(difference["object"], script.renamed_values, objects)
-        if values or script.explains(difference, subjects, objects, schema):
+        if values or script.explains(difference, about[migration]):
             found.append(migration)
-    about = {migration: script.about(subjects, objects, schema) for migration, script in scripts.items()}
     if difference.get("gone") and "columns" not in difference:
         # Each by itself: what takes rows may be another migration than what brings them.
         ways = {_touches.CHANGED, _touches.REWRITTEN} | (
@@ -248,7 +250,7 @@ def _taken_along(difference: Difference, scripts: t.Mapping[str, _Script]) -> st
 def _set_by_none(difference: Difference, scripts: t.Mapping[str, _Script], objects: t.Mapping[str, str], schema: str) -> str:
     """Which of the changed columns no statement sets, where others are set."""
     subjects = [_sql_names.split_name(subject) for subject in difference["subjects"]]
-    touches = [touch for script in scripts.values() for touch in script.about(subjects, objects, schema)]
+    touches = [touch for script in scripts.values() for touch in script.about(subjects, schema)]
     if not difference.get("columns") or not touches:
         return ""
     left = unexplained_columns(difference, touches, [script.renamed_values for script in scripts.values()], objects)

@@ -84,12 +84,13 @@ def wanted(pending: t.Collection[str], tables: t.Sequence[Table], objects: t.Map
     :param objects: of the schema; a view or a routine that a script uses leads to the tables that it names.
     """
     found: dict[int, Table] = {}
+    reached = _touch_reach.reachable(objects)
     for script in pending:
         touches = [touch for touch in _touches.touches(script) if touch.anything or not _NEEDS.isdisjoint(touch.kinds)]
         values = _touches.renamed_values(script)
         for table in tables:
             subjects = [_sql_names.split_name(label) for label in (table.label, *table.parents)]
-            named = any(_touches.names_it(touch, subjects) or _touch_reach.through(touch, subjects, objects) for touch in touches)
+            named = any(_touches.names_it(touch, subjects) or _touch_reach.through(touch, subjects, reached) for touch in touches)
             if named or _touch_reach.columns_of_type(table.label, values, objects):
                 found[table.oid] = table
     return list(found.values())

@@ -15,16 +15,34 @@ from ansible_collections.pgops.migrations.plugins.module_utils import _sql_names
 from ansible_collections.pgops.migrations.plugins.module_utils._comparison import split_key
 
 _ROUTINES = frozenset(["function", "procedure"])
+_THROUGH = tuple("%s " % kind for kind in ("view", *sorted(_ROUTINES)))
 _TIME = re.compile(r"(?:timestamp|date|time)\b")
 
 
-def through(touch: _touches.Touch, subjects: t.Sequence[_sql_names.Chain], objects: t.Mapping[str, str]) -> bool:
+class Reached(t.NamedTuple):
+    """A view or a routine: C(kind), its name, and what the server says of it."""
+
+    kind: str
+    chain: _sql_names.Chain
+    definition: str
+
+
+def reachable(objects: t.Mapping[str, str]) -> list[Reached]:
+    """The views and routines of a schema. To be found once: each statement is held against each of them for each difference."""
+    found = []
+    for key, definition in objects.items():
+        # Most keys are columns, and taking a key apart takes its time.
+        if key.startswith(_THROUGH):
+            kind, name = split_key(key)
+            found.append(Reached(kind, _sql_names.split_name(name.partition("(")[0]), definition))
+    return found
+
+
+def through(touch: _touches.Touch, subjects: t.Sequence[_sql_names.Chain], reached: t.Iterable[Reached]) -> bool:
     """Whether it writes by a view, or calls a routine, that names one of the objects."""
     if not touch.exact and not touch.calls:
         return False
-    for key, definition in objects.items():
-        kind, name = split_key(key)
-        chain = _sql_names.split_name(name.partition("(")[0])
+    for kind, chain, definition in reached:
         used = kind == "view" and touch.exact and _touches.names_it(touch, [chain])
         used = used or (kind in _ROUTINES and chain[-1] in touch.calls)
         if used and any(_sql_names.mentions(_sql_names.scan(definition), subject) for subject in subjects):
@@ -55,4 +73,4 @@ def stamped(table: str, objects: t.Mapping[str, str]) -> frozenset[str]:
     return frozenset(_sql_names.split_name(key[len(start) :])[-1] for key, text in objects.items() if key.startswith(start) and _TIME.match(text))
 
 
-__all__ = ("columns_of_type", "generated", "stamped", "through")
+__all__ = ("Reached", "columns_of_type", "generated", "reachable", "stamped", "through")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
+from ansible_collections.pgops.migrations.plugins.module_utils import _touch_reach
 from ansible_collections.pgops.migrations.plugins.module_utils._errors import MigrationError
 from ansible_collections.pgops.migrations.plugins.module_utils._explain import BY_LEDGER, explain, findings
 
@@ -315,3 +316,17 @@ def test_what_is_no_expectation_is_refused(bad: t.Any) -> None:
     with pytest.raises(MigrationError) as error:
         explain([], {}, [bad])
     assert error.value.code == "OPTION_INVALID"
+
+
+def test_a_schema_is_taken_apart_once_and_not_for_each_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first deploy of hundreds of migrations: thousands of statements, differences and columns."""
+    taken: list[str] = []
+    split = _touch_reach.split_key
+    monkeypatch.setattr(_touch_reach, "split_key", lambda key: (taken.append(key), split(key))[1])
+    objects = {"column public.t%d.c" % number: "text" for number in range(300)}
+    objects.update({"view public.v": "SELECT c FROM public.t1", "function public.f()": "DELETE FROM public.t2", "procedure public.p()": "", "viewer x": ""})
+    scripts = {"m%d" % number: "UPDATE other SET c = 1; UPDATE v SET c = 2; SELECT f();" for number in range(5)}
+    differences = [difference(kind="rows_fewer", object="public.t%d" % number, subjects=["public.t%d" % number]) for number in range(50)]
+    found = explain(differences, scripts, objects=objects)
+    assert {each["object"]: bool(each["explained_by"]) for each in found}["public.t3"] is False
+    assert sorted(taken) == ["function public.f()", "procedure public.p()", "view public.v"]
