@@ -31,6 +31,7 @@ def canary(copy: Target, run_id: str, wanted: bool, seen: dict[str, t.Any]) -> t
         try:
             yield
         finally:
+            bird.stop()
             seen["canary"] = plain(bird.result())
 
 

@@ -77,6 +77,18 @@ def test_a_canary_sees_the_stall_and_the_lost_column_and_leaves_no_trace(databas
         assert row(conn, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgops-canary%'") == (0,)
 
 
+def test_what_a_deploy_breaks_that_is_shorter_than_a_round_is_seen(database: t.Callable[..., t.Any]) -> None:
+    target = database()
+    with connection(target) as conn:
+        execute(conn, "CREATE TABLE one (id integer PRIMARY KEY, name text); INSERT INTO one VALUES (1, 'x'); CREATE TABLE two (id integer PRIMARY KEY)")
+        # Nobody is asked a second time before the end.
+        with Canary(target, pause=600) as canary:
+            _until(lambda: len(canary.probes) >= 2)
+            execute(conn, "ALTER TABLE one DROP COLUMN name; DROP TABLE two")
+        broken = {each["table"] for each in canary.result()["broken"]}
+    assert broken == {"public.one", "public.two"}
+
+
 def test_a_canary_that_cannot_connect_says_so(database: t.Callable[..., t.Any]) -> None:
     target = database()
     with connection(target) as conn:
