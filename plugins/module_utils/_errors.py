@@ -48,7 +48,10 @@ CODES: dict[str, tuple[str, str]] = {
     "TOO_MANY_CONNECTIONS": ("the server has no free connection slot", "close idle connections or stop the application's pool, then run again"),
     "TLS_FAILED": ("the encrypted connection could not be made as demanded", "check ssl_mode, ca_cert and the server's certificate"),
     "CONNECTION_LOST": ("the connection to the server ended in the middle of the work", "check that the server runs, then run again; the state is read anew"),
-    "PERMISSION_DENIED": ("the role lacks a right that the step needs", "grant the right named in the message, or connect as the owner of the database"),
+    "PERMISSION_DENIED": (
+        "the role lacks a right that the step needs",
+        "grant the right named in the message, or connect as the owner of the database; where row-level security is named: ALTER ROLE name BYPASSRLS",
+    ),
     "MAINTENANCE_DB_UNREACHABLE": (
         "the maintenance database cannot be reached, so the lock that keeps two runs apart cannot be taken",
         "name a database on the same server that this role may connect to: -e migration_maintenance_db=NAME (maintenance_db of a module)",

@@ -82,7 +82,7 @@ def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_
                 next_step="set app_dir to the folder with prisma/schema.prisma, or set migrations_dir",
                 app_dir=app,
             )
-        warnings.append("the project has no schema.prisma where the Prisma CLI looks; only the engine direct can deploy it")
+        warnings.append("the project has no schema.prisma where the Prisma CLI looks: name it with schema_file (-e migration_schema_file=PATH), else its CLI cannot deploy it")
     text = strip_comments(read_file(datasource)) if datasource and os.path.isfile(datasource) else ""
     env, literal = datasource_urls(text)
     names = _unique(["DATABASE_URL"] + env + settings.get("env", []))

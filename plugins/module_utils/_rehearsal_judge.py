@@ -109,7 +109,8 @@ def failure(error: MigrationError, database: str, phase: str, told: Result, unto
     said = {name: value for name, value in told.items() if name != "warnings"}
     # Ansible prints all of a failure above its message.
     canary = dict(said.get("canary") or {})
-    said.update(canary=dict(canary, tables=list(canary.get("tables") or ())[:_TABLES]) if canary else {})
+    tables = list(canary.get("tables") or ())
+    said.update(canary=dict(canary, tables=tables[:_TABLES], probed=len(tables)) if canary else {})
     return MigrationError(msg, code=error.code, next_step=step, **dict(said, **keep, warned=list(told.get("warnings") or ()), failed_in=phase, deploy=deploy))
 
 
@@ -132,7 +133,8 @@ def sentence(result: Result) -> str:
         text += " Longest stall for users: %.2f s%s." % (stall, " (%s)" % worst["table"] if worst and stall >= 0.05 else "")
     broken = (result.get("canary") or {}).get("broken") or ()
     if broken:
-        text += " An application of before would fail: %s." % ", ".join("%s (%s)" % (each["table"], each["what"]) for each in broken[:3])
+        more = " and %d more" % (len(broken) - 3) if len(broken) > 3 else ""
+        text += " An application of before would fail: %s%s." % (", ".join("%s (%s)" % (each["table"], each["what"]) for each in broken[:3]), more)
     forecast = (result.get("forecast") or {}).get("text")
     return "%s %s" % (text, forecast) if forecast else text
 

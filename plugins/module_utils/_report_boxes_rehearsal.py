@@ -72,11 +72,14 @@ def _felt(rehearsal: Record) -> Answer:
     canary = rehearsal.get("canary") or {}
     if not canary.get("probes"):
         return NONE, "The copy was not probed during the deploy (rehearsal_canary)."
-    said = _ON_COPY % ("%s of %s" % (plural(int(canary["probes"]), "probe"), plural(len(canary.get("tables") or ()), "table")))
+    tables = int(canary.get("probed") or len(canary.get("tables") or ()))
+    said = _ON_COPY % ("%s of %s" % (plural(int(canary["probes"]), "probe"), plural(tables, "table")))
     said += "; the longest wait was %s" % (duration_text(canary.get("longest_stall")) or "not known")
     broken = [entry for entry in canary.get("broken") or () if isinstance(entry, dict)]
     if broken:
         return WARN, "%s. An application of before would have failed: %s, %s." % (said, broken[0].get("table"), broken[0].get("what"))
+    if rehearsal.get("failed_in") == "deploy":
+        return NONE, said + ", until the deploy failed."
     return PASS, said + "."
 
 

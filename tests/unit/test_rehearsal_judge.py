@@ -88,6 +88,12 @@ def test_a_failure_names_its_phase_and_the_live_database(phase: str, untouched: 
     assert (result["deploy"].get("failed_migration") == {"name": "2_b"}) is (phase == "deploy")
 
 
+def test_a_failure_counts_all_tables_and_names_the_first() -> None:
+    told = {"canary": dict(CALM, tables=[{"table": "public.t%d" % number} for number in range(7)])}
+    canary = failure(MigrationError("it broke", code="MIGRATION_FAILED"), "care", "deploy", told, True).result()["canary"]
+    assert (len(canary["tables"]), canary["probed"]) == (5, 7)
+
+
 def test_a_deploy_that_waits_for_prismas_lock_went_astray() -> None:
     for phase, astray in (("deploy", True), ("rollback", False)):
         found = failure(MigrationError("P1002", code="LOCKED"), "care", phase, {}, True)
@@ -103,6 +109,7 @@ def test_a_deploy_that_waits_for_prismas_lock_went_astray() -> None:
         ({"canary": STALLED}, "same fingerprint. Longest stall for users: 0.62 s (public.a)."),
         ({"canary": CALM}, "same fingerprint. Longest stall for users: 0.01 s."),
         ({"canary": dict(CALM, broken=[GONE_COLUMN])}, "would fail: public.a (a column that the application knows is gone)."),
+        ({"canary": dict(CALM, broken=[GONE_COLUMN] * 5)}, "(a column that the application knows is gone) and 2 more."),
         ({"measured": {"deploy_seconds": None}}, "deployed in 3.9 s"),
         ({"forecast": {"text": "At production's size: 9 s."}}, "same fingerprint. At production's size: 9 s."),
         ({"passed": False}, "2 migrations would be rehearsed on the restore point 20261122T163000Z-ab12cd."),

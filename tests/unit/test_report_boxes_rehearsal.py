@@ -57,6 +57,7 @@ def answer(name: str, result: Result, **more: t.Any) -> tuple[str, str]:
         ("integrity", PASSED, "pass", "On a copy"),
         ("monitoring", PASSED, "pass", "40 probes of 1 table; the longest wait was 300 ms."),
         ("monitoring", dict(PASSED, canary=dict(CANARY, broken=[GONE])), "warn", "a column that the application knows is gone"),
+        ("monitoring", ended("deploy", "MIGRATION_FAILED_CLEAN", canary=dict(CANARY, probed=7)), "not_answered", "40 probes of 7 tables"),
         ("monitoring", dict(PASSED, canary={}), "not_answered", "rehearsal_canary"),
         ("post_verification", PASSED, "not_answered", "but to a copy"),
         ("deployed_production", PASSED, "not_answered", "This run was on staging"),
