@@ -43,7 +43,7 @@ def command(project: Project, deploy_command: str | None, schema_file: str | Non
             raise MigrationError("deploy_command is empty", code="OPTION_INVALID")
         return argv
     argv = [find_cli(project.app_dir), "migrate", "deploy"]
-    return argv + (["--schema", _below(schema_file, project.app_dir)] if schema_file else [])
+    return argv + (["--schema", _below(schema_file, project.app_dir)] if schema_file else []) + list(project.cli_options)
 
 
 def _below(path: str, app_dir: str) -> str:

@@ -29,6 +29,8 @@ CONFIG_FILES = tuple(
 )
 _LITERAL = r"""(['"`])([^'"`$]*)\1"""
 _JOINED = r"""(?:path\.|node_path\.)?(?:join|resolve)\(([^()]*)\)"""
+#: Of a script of package.json: the schema or the configuration that it migrates with.
+_SCRIPTED = r"""\bprisma\s+(?:migrate\s+(?:deploy|dev)|db\s+push)\b[^&|;]*?\s--%s(?:\s+|=)(["']?)([^\s"'&|;$]+)\1"""
 _VALUE = r"(?:%s|%s)" % (_LITERAL, _JOINED)
 
 
@@ -45,6 +47,8 @@ class Project:
     warnings: tuple[str, ...] = ()
     #: Whether the configuration or package.json names schema or migrations by an absolute path.
     absolute: bool = False
+    #: Where only the scripts of package.json name the configuration or the schema: the options with which the CLI is told.
+    cli_options: tuple[str, ...] = ()
 
 
 def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_file: str | None = None) -> Project:
@@ -59,9 +63,15 @@ def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_
     if app_dir and not os.path.isdir(app):
         raise MigrationError("the project folder %s does not exist" % app, code="PROJECT_MISSING", app_dir=app)
     config = next((path for path in (os.path.join(app, name) for name in CONFIG_FILES) if os.path.isfile(path)), None)
+    told = [] if config or not app_dir else _scripted(app, "config")
+    config = os.path.join(app, told[1]) if told else config
     settings = read_config(strip_comments(read_file(config)), os.path.dirname(config), _values(app, config)) if config and app_dir else {}
     warnings: list[str] = list(settings.get("warnings", ()))
     schema = _schema(app, schema_file, settings.get("schema")) if app_dir else None
+    if app_dir and not schema:
+        named = _scripted(app, "schema")
+        schema, told = (os.path.join(app, named[1]), told + named) if named else (None, told)
+    warnings += ["%s is %s, as in the scripts of package.json that migrate" % pair for pair in zip(told[::2], told[1::2])]
     datasource = datasource_file(schema)
     if migrations_dir:
         found = os.path.join(app, migrations_dir)
@@ -82,12 +92,12 @@ def find_project(app_dir: str | None, migrations_dir: str | None = None, schema_
                 next_step="set app_dir to the folder with prisma/schema.prisma, or set migrations_dir",
                 app_dir=app,
             )
-        warnings.append("the project has no schema.prisma where the Prisma CLI looks: name it with schema_file (-e migration_schema_file=PATH), else its CLI cannot deploy it")
+        warnings.append("no schema.prisma is where the Prisma CLI looks: name it with schema_file (-e migration_schema_file=PATH), or use the engine direct")
     text = strip_comments(read_file(datasource)) if datasource and os.path.isfile(datasource) else ""
     env, literal = datasource_urls(text)
     names = _unique(["DATABASE_URL"] + env + settings.get("env", []))
     absolute = bool(settings.get("absolute"))
-    return Project(app, os.path.normpath(found), schema, config, names, settings.get("literal_url") or literal, tuple(warnings), absolute)
+    return Project(app, os.path.normpath(found), schema, config, names, settings.get("literal_url") or literal, tuple(warnings), absolute, tuple(told))
 
 
 def read_file(path: str) -> str:
@@ -122,14 +132,28 @@ def _schema(app: str, option: str | None, configured: str | None) -> str | None:
         return path
     if configured:
         return configured
-    package = os.path.join(app, "package.json")
-    try:
-        content = json.loads(read_file(package)) if os.path.isfile(package) else None
-        named = content.get("prisma", {}).get("schema") if isinstance(content, dict) and isinstance(content.get("prisma"), dict) else None
-    except ValueError:
-        named = None
+    named = _package(app, "prisma").get("schema")
     candidates = [named] if isinstance(named, str) else ["schema.prisma", os.path.join("prisma", "schema.prisma")]
     return next((path for path in (os.path.join(app, name) for name in candidates) if os.path.exists(path)), None)
+
+
+def _package(app: str, key: str) -> dict[str, t.Any]:
+    """An object of package.json; empty where there is none."""
+    path = os.path.join(app, "package.json")
+    try:
+        content = json.loads(read_file(path)) if os.path.isfile(path) else None
+    except ValueError:
+        return {}
+    found = content.get(key) if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _scripted(app: str, option: str) -> list[str]:
+    """The option and its path, for what is not where the CLI looks, when all scripts that migrate name the same one; else nothing."""
+    scripts = [text for text in _package(app, "scripts").values() if isinstance(text, str)]
+    named = {os.path.normpath(match.group(2)) for text in scripts for match in re.finditer(_SCRIPTED % option, text)}
+    found = [path for path in named if os.path.exists(os.path.join(app, path))]
+    return ["--" + option, found[0]] if len(named) == len(found) == 1 else []
 
 
 def datasource_file(schema: str | None) -> str | None:

@@ -32,6 +32,10 @@ def make(base: pathlib.Path, tree: Tree) -> pathlib.Path:
     return base
 
 
+SCRIPTS = """{"scripts": {"generate": "prisma generate --schema ./prisma/other.prisma", "up": "tsc && prisma migrate deploy --schema ./prisma/app.prisma",
+ "dev": "prisma migrate dev --name x --schema='%s'"}}"""
+
+
 @pytest.mark.parametrize(
     ("tree", "migrations", "schema"),
     [
@@ -46,6 +50,28 @@ def make(base: pathlib.Path, tree: Tree) -> pathlib.Path:
         pytest.param(
             {"package.json": '{"prisma": "x"}', "prisma/schema.prisma": DATASOURCE}, "prisma/migrations", "prisma/schema.prisma", id="package-json-with-a-text"
         ),
+        pytest.param(
+            {"package.json": SCRIPTS % "prisma/app.prisma", "prisma/app.prisma": DATASOURCE, "prisma/other.prisma": DATASOURCE, "prisma/migrations/1/x": ""},
+            "prisma/migrations",
+            "prisma/app.prisma",
+            id="named-by-the-scripts",
+        ),
+        pytest.param(
+            {"package.json": SCRIPTS % "prisma/other.prisma", "prisma/app.prisma": DATASOURCE, "prisma/other.prisma": DATASOURCE, "prisma/migrations/1/x": ""},
+            "prisma/migrations",
+            None,
+            id="scripts-that-name-two",
+        ),
+        pytest.param(
+            {
+                "package.json": '{"scripts": {"up": "prisma migrate deploy --config src/prisma.config.ts"}}', "prisma/schema.prisma": DATASOURCE,
+                "src/prisma.config.ts": "export default { schema: '../prisma/schema.prisma', migrations: { path: '../prisma/steps' } }",
+            },
+            "prisma/steps",
+            "prisma/schema.prisma",
+            id="configuration-named-by-the-scripts",
+        ),
+        pytest.param({"package.json": SCRIPTS % "gone", "prisma/schema.prisma": DATASOURCE}, "prisma/migrations", "prisma/schema.prisma", id="usual-before-scripts"),
         pytest.param({"package.json": "[1", "prisma/schema.prisma": DATASOURCE}, "prisma/migrations", "prisma/schema.prisma", id="package-json-broken"),
         pytest.param(
             {"prisma.config.ts": "export default { schema: './db/main.prisma' }", "db/main.prisma": DATASOURCE},
@@ -95,6 +121,26 @@ def test_migrations_are_where_the_cli_looks(tmp_path: pathlib.Path, tree: Tree, 
     project = find_project(str(make(tmp_path, tree)))
     assert project.migrations_dir == str(tmp_path / migrations)
     assert project.schema == (schema and str(tmp_path / schema))
+
+
+@pytest.mark.parametrize(
+    ("script", "schema_file", "options"),
+    [
+        ("prisma migrate deploy --schema=./db/app.prisma", None, ["--schema", "db/app.prisma"]),
+        ("prisma migrate deploy --schema=./db/app.prisma", "db/other.prisma", ["--schema", "db/other.prisma"]),
+        ("prisma migrate deploy --config db/prisma.config.ts", None, ["--config", "db/prisma.config.ts"]),
+        # What a shell would make of it is not known.
+        ("prisma migrate deploy --schema $SCHEMA", None, []),
+        ("prisma generate --schema db/app.prisma", None, []),
+    ],
+)
+def test_the_cli_is_told_what_the_scripts_of_the_project_tell_it(tmp_path: pathlib.Path, script: str, schema_file: str | None, options: list[str]) -> None:
+    tree = {"db/app.prisma": DATASOURCE, "db/other.prisma": DATASOURCE, "db/prisma.config.ts": "export default {}", "node_modules/.bin/prisma": "",
+            "package.json": '{"scripts": {"up": "%s"}}' % script, "prisma/migrations/1/migration.sql": ""}  # fmt: skip
+    make(tmp_path, tree)
+    project = find_project(str(tmp_path), schema_file=schema_file)
+    assert command(project, None, schema_file)[1:] == ["migrate", "deploy", *options]
+    assert any("as in the scripts of package.json" in text for text in project.warnings) is (bool(options) and schema_file is None)
 
 
 def test_an_option_wins_over_what_the_project_says(tmp_path: pathlib.Path) -> None:
