@@ -302,7 +302,7 @@ migrations:
   type: list
   elements: str
 restore_point:
-  description: What the copy was made of; empty for a template copy.
+  description: What the copy was made of; empty for a template copy, and in check mode for a restore point that is taken first.
   returned: always
   type: dict
 certificate:
